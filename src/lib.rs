@@ -1,5 +1,30 @@
 //! Floodgate: behaviour events arrive over HTTP and leave as an append-only JSONL log.
+//!
+//! ```text
+//! socket → http → api → event → ingest (journal: commit, acknowledge) → ring → writer → log → everything that reads
+//! ```
+//!
+//! | room | job | who runs it |
+//! |---|---|---|
+//! | [`cli`] | the commands; `serve` wires the rooms, waits for a signal, shuts down in order | the main thread |
+//! | [`config`] | the settings | the main thread, once |
+//! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection |
+//! | [`api`] | a file per endpoint: HTTP to engine and back | the connection's coroutine |
+//! | [`event`] | what an event is: validation, errors, the stored line | the connection's coroutine |
+//! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync and growth: a thread each; waking: the herald coroutine |
+//! | [`log`] | the log on disk: append, recovery of its end, lock | the writer thread; before it, recovery |
+//! | [`query`] | the snapshot | the connection's coroutine |
+//!
+//! Dependencies point one way, in the order of the pipeline; the log knows nothing of HTTP or events.
+//! `docs/ARCHITECTURE.md` follows an event through all of it and argues the guarantees.
 #![deny(rustdoc::broken_intra_doc_links)]
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod event;
+mod failpoint;
 pub mod http;
+pub mod ingest;
+pub mod log;
+pub mod query;

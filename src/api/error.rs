@@ -1,0 +1,42 @@
+//! Answers to requests that are refused.
+
+use crate::event::Rejection;
+use crate::http::Output;
+
+/// Seconds after which a refused client may come back: the journal has been written by then, or a disk is full and a
+/// person has to look.
+pub const RETRY_AFTER: (&str, &str) = ("Retry-After", "1");
+
+/// 422 with `detail`, a JSON array of errors.
+pub fn invalid(detail: &[u8], output: &mut Output) {
+    output.json(422, &[], &[b"{\"detail\":", detail, b"}"].concat());
+}
+
+/// The answer to events that do not pass validation.
+pub fn rejected(rejection: Rejection, output: &mut Output) {
+    match rejection {
+        Rejection::NotUtf8 => output.detail(400, &[], "There was an error parsing the body"),
+        Rejection::Invalid(detail) => invalid(&detail, output),
+    }
+}
+
+/// 422 for a query parameter or header: one error in the shape of the data's.
+pub fn invalid_parameter(
+    kind: &str,
+    loc: [&str; 2],
+    msg: &str,
+    input: &str,
+    ctx: Option<serde_json::Value>,
+    output: &mut Output,
+) {
+    let mut error = serde_json::json!({"type": kind, "loc": loc, "msg": msg, "input": input});
+    if let Some(ctx) = ctx {
+        error["ctx"] = ctx;
+    }
+    invalid(serde_json::json!([error]).to_string().as_bytes(), output);
+}
+
+/// 405, saying what is allowed.
+pub fn method_not_allowed(allow: &str, output: &mut Output) {
+    output.detail(405, &[("Allow", allow)], "Method Not Allowed");
+}

@@ -1,0 +1,48 @@
+//! `POST /api/metrics/event`: one event.
+
+use super::{Session, ack, error};
+use crate::event::Timestamp;
+use crate::http::{Output, Request};
+use crate::ingest::Level;
+
+/// Bytes that a stored line has beyond the body it came from and the user agent: the names of its five members, a time
+/// stamp, and the rest that a body may leave to defaults. Rounded up; it only decides how much is reserved.
+const LINE_OVERHEAD_BYTES: usize = 192;
+/// Most bytes that one byte of a `User-Agent` header becomes in a line: `\u00xx`.
+const AGENT_GROWTH: usize = 6;
+
+impl Session {
+    pub(super) fn event(&mut self, request: &mut Request<'_>, output: &mut Output) {
+        let Some(level) = self.level_of(request, output) else { return };
+        let agent = request.header("user-agent");
+        let packed = request.header("content-encoding");
+        let mut scratch = std::mem::take(&mut self.body);
+        let mut unpacked = std::mem::take(&mut self.unpacked);
+        let limit = self.shared.event_bytes_max;
+        match request.body.read_decoded(packed, limit, &mut scratch, &mut unpacked) {
+            Ok(body) => self.single(body, agent, level, output),
+            Err(failure) => {
+                let (status, sentence) = failure.answer();
+                output.detail(status, &[], sentence);
+            }
+        }
+        (self.body, self.unpacked) = (scratch, unpacked);
+    }
+
+    fn single(&mut self, body: &[u8], agent: Option<&[u8]>, level: Level, output: &mut Output) {
+        let at_most = body.len() + AGENT_GROWTH * agent.map_or(0, <[u8]>::len) + LINE_OVERHEAD_BYTES;
+        if !self.reserve(at_most.min(self.shared.line_bytes_max), output) {
+            return;
+        }
+        let first = self.burst.count();
+        if let Err(rejection) = self.parser.single(body, agent, Timestamp::now(), &mut self.burst) {
+            return error::rejected(rejection, output);
+        }
+        if level == Level::Journaled {
+            return output.prepared(&self.shared.stored_one);
+        }
+        self.burst_level = self.burst_level.max(level);
+        let body = ack::stored_body(1, &self.shared.log_name);
+        self.accept(level, self.commitments.len(), first, 1, body, output);
+    }
+}

@@ -1,0 +1,168 @@
+//! The endpoints: from HTTP to the engine and back, a file for each.
+//!
+//! A [`Session`] serves one connection, on that connection's coroutine. Singles of a pipelined burst collect in one frame:
+//! each has its blocks reserved before it is validated, so that a 202 that is already rendered can be kept; the frame is
+//! committed when the burst is settled, before an answer leaves. Answers that promise `written` or `synced` are owed until
+//! then.
+//!
+//! Bounds: a burst's lines are bounded by the output that answers it (the connection flushes at 64 KiB); bodies by the
+//! settings. When the journal is full a request is answered 503 with `Retry-After`, and nothing of it is stored.
+
+mod ack;
+mod batch;
+mod behavior;
+mod error;
+mod event;
+mod health;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use ack::name as level_name;
+
+use crate::config::Config;
+use crate::event::{Lines, Parser};
+use crate::http::{MakeService, Output, OwedSlot, Prepared, Request, Service};
+use crate::ingest::{Commitment, Engine, Level, Producer, View};
+
+/// What all sessions share.
+struct Shared {
+    /// Name of the log in answers.
+    log_name: String,
+    ack: Level,
+    event_bytes_max: usize,
+    batch_bytes_max: usize,
+    line_bytes_max: usize,
+    may_read: bool,
+    view: View,
+    /// The answer to a single event at level `journaled`: the hot one.
+    stored_one: Prepared,
+}
+
+/// Makes a session for each connection.
+pub struct Api {
+    shared: Arc<Shared>,
+    engine: Arc<Engine>,
+}
+
+impl Api {
+    /// The endpoints of `engine`.
+    pub fn new(config: &Config, engine: Arc<Engine>) -> Api {
+        let view = engine.view();
+        let ack_header = [("X-Ack", ack::name(Level::Journaled, &view))];
+        let shared = Shared {
+            stored_one: Prepared::json(202, &ack_header, &ack::stored_body(1, &config.log_name)),
+            log_name: config.log_name.clone(),
+            ack: config.ack,
+            event_bytes_max: config.event_bytes_max,
+            batch_bytes_max: config.batch_bytes_max,
+            line_bytes_max: config.line_bytes_max,
+            may_read: config.may_read(),
+            view,
+        };
+        Api { shared: Arc::new(shared), engine }
+    }
+}
+
+impl MakeService for Api {
+    type Service = Session;
+
+    fn make(&self, _peer: SocketAddr) -> Session {
+        Session {
+            parser: Parser::new(self.shared.line_bytes_max),
+            producer: self.engine.producer(),
+            shared: Arc::clone(&self.shared),
+            burst: Lines::new(),
+            burst_level: Level::Journaled,
+            batch: Lines::new(),
+            commitments: Vec::new(),
+            owed: Vec::new(),
+            body: Vec::new(),
+            unpacked: Vec::new(),
+        }
+    }
+}
+
+/// The service of one connection.
+pub struct Session {
+    shared: Arc<Shared>,
+    parser: Parser,
+    producer: Producer,
+    /// Lines of the burst's singles that are not committed yet, and the highest level asked for among them.
+    burst: Lines,
+    burst_level: Level,
+    /// Lines of a batch, while it is validated.
+    batch: Lines,
+    /// What was committed in this burst and is waited for when it is settled.
+    commitments: Vec<Commitment>,
+    owed: Vec<Owed>,
+    body: Vec<u8>,
+    unpacked: Vec<u8>,
+}
+
+/// An answer that waits for its level.
+struct Owed {
+    slot: OwedSlot,
+    level: Level,
+    /// Index of its commitment; for singles that of the burst they will be committed with.
+    commitment: usize,
+    /// Position of its first line in the frame, and number of lines.
+    first: usize,
+    count: usize,
+    /// The body of the 202.
+    body: Vec<u8>,
+}
+
+/// Most that an idle session keeps of each buffer that a large body has filled, in bytes.
+const IDLE_BYTES_MAX: usize = 64 << 10;
+
+impl Service for Session {
+    fn call(&mut self, request: &mut Request<'_>, output: &mut Output) {
+        match request.path() {
+            "/api/metrics/event" => match request.method() {
+                "POST" => self.event(request, output),
+                _ => error::method_not_allowed("POST", output),
+            },
+            "/api/metrics/events/batch" => match request.method() {
+                "POST" => self.batch(request, output),
+                _ => error::method_not_allowed("POST", output),
+            },
+            "/api/metrics/behavior" => match request.method() {
+                "GET" | "HEAD" => self.behavior(request, output),
+                _ => error::method_not_allowed("GET, HEAD", output),
+            },
+            "/api/metrics/behavior/health" => match request.method() {
+                "GET" | "HEAD" => self.health(output),
+                _ => error::method_not_allowed("GET, HEAD", output),
+            },
+            _ => output.detail(404, &[], "Not Found"),
+        }
+    }
+
+    fn settle(&mut self, output: &mut Output) {
+        self.commit_burst();
+        self.pay_owed(output);
+        for buffer in [&mut self.body, &mut self.unpacked] {
+            if buffer.capacity() > IDLE_BYTES_MAX {
+                *buffer = Vec::new();
+            }
+        }
+        if self.batch.bytes().len() > IDLE_BYTES_MAX {
+            self.batch = Lines::new();
+        }
+    }
+}
+
+impl Session {
+    /// Commits the singles collected so far, as one frame.
+    fn commit_burst(&mut self) {
+        if self.burst.is_empty() {
+            return self.producer.release();
+        }
+        let level = std::mem::replace(&mut self.burst_level, Level::Journaled);
+        let commitment = self.producer.commit(&mut self.burst, level);
+        if level > Level::Journaled {
+            self.commitments.push(commitment);
+        }
+    }
+}

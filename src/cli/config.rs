@@ -1,0 +1,33 @@
+//! `floodgate config`: the effective settings, and where each comes from.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use super::given;
+use crate::config::settings::SETTINGS;
+
+/// Prints each setting as `VARIABLE=value`, or all as one JSON object.
+pub fn print(matches: &ArgMatches) -> ExitCode {
+    let mut object = serde_json::Map::new();
+    let mut text = String::new();
+    for setting in SETTINGS {
+        let said = given(matches, setting.variable);
+        let source = match (&said, matches.value_source(setting.variable)) {
+            (None, _) => "default",
+            (Some(_), Some(ValueSource::EnvVariable)) => "environment",
+            (Some(_), _) => "flag",
+        };
+        let value = said.unwrap_or_else(|| setting.default.to_owned());
+        text += &format!("{}={value}  # {source}\n", setting.variable);
+        object.insert(setting.variable.into(), serde_json::json!({"value": value, "source": source}));
+    }
+    if matches.get_flag("json") {
+        text = serde_json::Value::Object(object).to_string() + "\n";
+    }
+    // A reader that went away has seen what it wanted.
+    std::io::stdout().write_all(text.as_bytes()).ok();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,129 @@
+//! `floodgate serve`: wires the rooms together, waits for a signal, and shuts down in order.
+//!
+//! Owner: the main thread. Shutdown: stop accepting, let connections answer what they have read, publish the journal,
+//! sync the log, empty the journal, end. A second signal ends the process at once; what is in the journal is recovered by
+//! the next start.
+
+use std::io::IsTerminal;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::USAGE;
+use crate::api::Api;
+use crate::config::settings::SETTINGS;
+use crate::config::{Config, LogFormat};
+use crate::http::{Limits, serve as serve_http};
+use crate::ingest::{Engine, Outcome};
+use crate::log::fs::OsFs;
+
+/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB. Pages that are not touched cost
+/// address space only.
+pub const COROUTINE_STACK_WORDS: usize = 0x4000;
+/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// Serves until a signal says stop.
+pub fn serve(config: Config) -> ExitCode {
+    start_messages(config.log_format);
+    warn_of_unknown_variables();
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
+    };
+    may::config().set_workers(config.workers).set_stack_size(COROUTINE_STACK_WORDS);
+    // Pinned workers would share their core with whatever else runs there while others are idle.
+    may::config().set_worker_pin(false);
+
+    let started = Instant::now();
+    let engine = match Engine::open(config.engine.clone(), Arc::new(OsFs)) {
+        Ok(engine) => Arc::new(engine),
+        Err(error) => return failed(&error.to_string()),
+    };
+    let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
+    let bound = listen(&config)
+        .and_then(|listener| serve_http(listener, Api::new(&config, Arc::clone(&engine)), limits));
+    let http = match bound {
+        Ok(http) => http,
+        Err(error) => {
+            close(engine, Instant::now() + config.shutdown_timeout, true);
+            eprintln!("floodgate: METRICS_BIND: cannot listen on {}: {error}", config.bind);
+            return ExitCode::from(USAGE);
+        }
+    };
+    tracing::info!(
+        address = %http.local_addr(),
+        file = config.log_name,
+        recovered = engine.recovered().events,
+        events = engine.view().counters().ranking().iter().map(|(_, count)| count).sum::<u64>(),
+        ack = crate::api::level_name(config.ack, &engine.view()),
+        workers = config.workers,
+        started_in_ms = started.elapsed().as_millis() as u64,
+        "listening"
+    );
+
+    let signal = signals.forever().next();
+    tracing::info!(signal = if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" }, "stopping");
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            tracing::warn!("second signal: ending at once; the next start recovers the journal");
+            std::process::exit(1);
+        }
+    });
+    let deadline = Instant::now() + config.shutdown_timeout;
+    http.stop_accepting();
+    let quiet = http.join(config.shutdown_timeout);
+    if !quiet {
+        tracing::warn!(connections = http.connections(), "connections did not end in time");
+    }
+    close(engine, deadline, quiet)
+}
+
+fn close(engine: Arc<Engine>, deadline: Instant, quiet: bool) -> ExitCode {
+    match engine.close(deadline, quiet) {
+        Outcome::Clean => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Outcome::NotSynced => failed("everything is in the log, but it could not be synced to the disk"),
+        Outcome::LeftInJournal => {
+            failed("the log could not be written; the events are in the journal and the next start brings them in")
+        }
+    }
+}
+
+fn listen(config: &Config) -> std::io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(config.bind), Type::STREAM, Some(Protocol::TCP))?;
+    // So that a restart does not wait for the old connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&config.bind.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn start_messages(format: LogFormat) {
+    let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Json => to_stderr.json().flatten_event(true).with_current_span(false).init(),
+        LogFormat::Text => to_stderr.with_ansi(std::io::stderr().is_terminal()).init(),
+    }
+}
+
+fn warn_of_unknown_variables() {
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("METRICS_")) else { continue };
+        if !SETTINGS.iter().any(|setting| setting.variable == name) {
+            tracing::warn!(variable = name, "there is no such setting; `floodgate config` lists them");
+        }
+    }
+}
+
+fn failed(message: &str) -> ExitCode {
+    tracing::error!("{message}");
+    ExitCode::FAILURE
+}

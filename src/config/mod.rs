@@ -1,0 +1,232 @@
+//! Settings: what the user said, and what the program needs.
+//!
+//! [`settings::SETTINGS`] lists each setting once, with its variable, flag, default, meaning and help; the command line,
+//! `floodgate config` and the table in the README are made from, or checked against, that list. [`Config::new`]
+//! turns the raw texts into one validated value, once, at the start.
+
+pub mod settings;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, CHUNK_BYTES, Place};
+use crate::ingest::{EngineConfig, FsyncPolicy, Level};
+use values::{Rejected, duration, one_of, size, switch, whole};
+
+/// How log messages of the program itself are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text each, in colour on a terminal.
+    Text,
+    /// A JSON object each.
+    Json,
+}
+
+/// Everything `floodgate serve` is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// Worker threads for coroutines.
+    pub workers: usize,
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// Level at which events are acknowledged when the request names none.
+    pub ack: Level,
+    /// Longest body of a single event, in bytes.
+    pub event_bytes_max: usize,
+    /// Longest body of a batch, in bytes, packed and unpacked.
+    pub batch_bytes_max: usize,
+    /// Longest stored line with its newline, in bytes.
+    pub line_bytes_max: usize,
+    /// Whether the read side may be used on an address that is not loopback.
+    pub public_reads: bool,
+    /// How long a shutdown may take.
+    pub shutdown_timeout: Duration,
+    /// How messages are written.
+    pub log_format: LogFormat,
+    /// The path of the log as the user spelled it: answers name it.
+    pub log_name: String,
+    /// What the engine is told.
+    pub engine: EngineConfig,
+}
+
+/// A setting that cannot be used: which, what it was, and what is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(String);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Validates the texts that `raw` gives for each variable (`None`: the default).
+    ///
+    /// # Errors
+    /// The first setting that is wrong, with its name, its value and what is allowed.
+    pub fn new(raw: impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
+        let text = |name: &str| {
+            let setting = settings::find(name).expect("every setting that is read is listed");
+            raw(name).unwrap_or_else(|| setting.default.to_owned())
+        };
+        fn read<T>(
+            name: &str,
+            text: &str,
+            parse: impl Fn(&str) -> Result<T, Rejected>,
+        ) -> Result<T, ConfigError> {
+            let error = |allowed| ConfigError(format!("{name}: {text:?} is not allowed; {allowed}"));
+            parse(text).map_err(error)
+        }
+        macro_rules! get {
+            ($name:literal, $parse:expr) => {
+                read($name, &text($name), $parse)?
+            };
+        }
+        let log_name = get!("METRICS_JSONL", file_path);
+        let log = PathBuf::from(&log_name);
+        let journal = match text("METRICS_JOURNAL").as_str() {
+            "" => Place::File(log.with_extension("journal")),
+            "memory" => Place::Memory,
+            path => Place::File(path.into()),
+        };
+        if journal == Place::File(log.clone()) {
+            return Err(ConfigError(format!(
+                "METRICS_JOURNAL: {log_name:?} is not allowed; it is the log itself (METRICS_JSONL)"
+            )));
+        }
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let config = Config {
+            bind: get!("METRICS_BIND", address),
+            workers: get!("METRICS_WORKERS", |text| if text.is_empty() { Ok(cores()) } else { whole(text, 1, 256) }),
+            connections_max: get!("METRICS_CONNECTIONS_MAX", |text| whole(text, 1, 1_000_000)),
+            ack: get!("METRICS_ACK", level),
+            event_bytes_max: get!("METRICS_EVENT_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
+            batch_bytes_max: get!("METRICS_BATCH_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
+            line_bytes_max: get!("METRICS_LINE_BYTES_MAX", |text| size(text, 1 << 10, 1 << 20)) as usize,
+            public_reads: get!("METRICS_PUBLIC_READS", switch),
+            shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
+            log_format: get!("METRICS_LOG_FORMAT", log_format),
+            log_name,
+            engine: EngineConfig {
+                log,
+                journal,
+                journal_bytes_max: get!("METRICS_JOURNAL_BYTES_MAX", |text| size(text, BYTES_MIN, BYTES_MAX)),
+                publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
+                enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
+                ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
+                fsync: get!("METRICS_FSYNC", fsync),
+                ring_capacity: get!("METRICS_RING_CAPACITY", |text| whole(text, 1, 100_000)),
+                names_max: get!("METRICS_EVENT_NAMES_MAX", |text| whole(text, 1, 1_000_000)),
+            },
+        };
+        Ok(config)
+    }
+
+    /// Whether the read side answers: on a loopback address always, elsewhere when it was switched on.
+    pub fn may_read(&self) -> bool {
+        self.public_reads || self.bind.ip().is_loopback()
+    }
+}
+
+// The smallest journal holds more than one line of the largest size, and never less than the half that one request may have.
+const _: () = assert!(BYTES_MIN / 2 >= 512 << 10 && CHUNK_BYTES as u64 >= BYTES_MIN);
+
+fn file_path(text: &str) -> Result<String, Rejected> {
+    let named = !text.is_empty() && !text.ends_with('/') && !text.contains('\0');
+    if named { Ok(text.to_owned()) } else { Err("it is the path of a file".into()) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, Rejected> {
+    let spelled = text.replacen("localhost", "127.0.0.1", usize::from(text.starts_with("localhost:")));
+    spelled.parse().map_err(|_| "it is an IP address and a port, as 127.0.0.1:8001 or [::1]:8001".into())
+}
+
+fn level(text: &str) -> Result<Level, Rejected> {
+    one_of(text, &[("journaled", Level::Journaled), ("written", Level::Written), ("synced", Level::Synced)])
+}
+
+fn log_format(text: &str) -> Result<LogFormat, Rejected> {
+    one_of(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+fn fsync(text: &str) -> Result<FsyncPolicy, Rejected> {
+    match text {
+        "never" => Ok(FsyncPolicy::Never),
+        "always" => Ok(FsyncPolicy::Always),
+        _ => duration(text, 1, 3_600_000)
+            .map(FsyncPolicy::Every)
+            .map_err(|allowed| format!("it is `never`, `always`, or an interval: {allowed}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &'static str) -> Result<Config, ConfigError> {
+        Config::new(|asked| (asked == name).then(|| value.to_owned()))
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_those_of_the_contract() {
+        let config = Config::new(|_| None).unwrap();
+        assert_eq!(config.bind, "127.0.0.1:8001".parse().unwrap());
+        assert_eq!(config.engine.log, PathBuf::from("./data/metrics.jsonl"));
+        assert_eq!(config.engine.journal, Place::File("./data/metrics.journal".into()));
+        assert_eq!((config.engine.ring_capacity, config.ack), (500, Level::Journaled));
+        assert_eq!(config.engine.fsync, FsyncPolicy::Every(Duration::from_secs(1)));
+        assert_eq!(config.line_bytes_max, 32 << 10);
+    }
+
+    #[test]
+    fn each_setting_refuses_a_wrong_value_naming_itself_the_value_and_what_is_allowed() {
+        let wrong = [
+            ("METRICS_BIND", "8001", "127.0.0.1:8001"),
+            ("METRICS_JSONL", "data/", "path of a file"),
+            ("METRICS_JOURNAL", "./data/metrics.jsonl", "the log itself"),
+            ("METRICS_JOURNAL_BYTES_MAX", "4KiB", "from 1MiB"),
+            ("METRICS_RING_CAPACITY", "0", "from 1 to 100000"),
+            ("METRICS_WORKERS", "many", "from 1 to 256"),
+            ("METRICS_CONNECTIONS_MAX", "0", "from 1 to 1000000"),
+            ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
+            ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
+            ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
+            ("METRICS_ENQUEUE_TIMEOUT", "1h", "to 60s"),
+            ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),
+            ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "from 0s"),
+            ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
+            ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),
+            ("METRICS_LINE_BYTES_MAX", "1.5MiB", "to 1MiB"),
+            ("METRICS_EVENT_NAMES_MAX", "", "from 1 to 1000000"),
+            ("METRICS_PUBLIC_READS", "perhaps", "`on` or `off`"),
+            ("METRICS_LOG_FORMAT", "xml", "`text` or `json`"),
+        ];
+        for (name, value, allowed) in wrong {
+            let error = with(name, value).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name}: {value:?}")), "{error}");
+            assert!(error.contains(allowed), "{error}");
+        }
+        let listed: Vec<_> = settings::SETTINGS.iter().map(|setting| setting.variable).collect();
+        for name in listed {
+            assert!(wrong.iter().any(|(tested, _, _)| *tested == name), "{name} is not tested");
+        }
+    }
+
+    #[test]
+    fn reads_are_closed_on_public_addresses_until_switched_on() {
+        assert!(with("METRICS_BIND", "[::1]:0").unwrap().may_read());
+        assert!(!with("METRICS_BIND", "0.0.0.0:8001").unwrap().may_read());
+        let both = Config::new(|name| match name {
+            "METRICS_BIND" => Some("0.0.0.0:8001".into()),
+            "METRICS_PUBLIC_READS" => Some("on".into()),
+            _ => None,
+        });
+        assert!(both.unwrap().may_read());
+    }
+}

@@ -1,0 +1,163 @@
+//! The list of settings.
+
+/// One setting: an environment variable and a flag of the same name.
+pub struct Setting {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The flag, without its dashes.
+    pub flag: &'static str,
+    /// What a value stands for in the help text.
+    pub value: &'static str,
+    /// The value if none is given.
+    pub default: &'static str,
+    /// The help text: what it does, and why the default is what it is.
+    pub help: &'static str,
+}
+
+/// The setting of that variable.
+pub fn find(variable: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.variable == variable)
+}
+
+/// All settings, in the order in which help and README show them.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        variable: "METRICS_BIND",
+        flag: "bind",
+        value: "ADDRESS",
+        default: "127.0.0.1:8001",
+        help: "Address and port to listen on; port 0 takes a free one",
+    },
+    Setting {
+        variable: "METRICS_JSONL",
+        flag: "jsonl",
+        value: "FILE",
+        default: "./data/metrics.jsonl",
+        help: "The log: an append-only file with one event a line",
+    },
+    Setting {
+        variable: "METRICS_JOURNAL",
+        flag: "journal",
+        value: "FILE",
+        default: "",
+        help: "The journal that makes a 202 survive kill -9, private to the process [default: beside the log, with the \
+               extension .journal]; `memory` where the file system has no shared mappings: nothing survives the \
+               process then, and the level `journaled` is called `queued`",
+    },
+    Setting {
+        variable: "METRICS_JOURNAL_BYTES_MAX",
+        flag: "journal-bytes-max",
+        value: "SIZE",
+        default: "256MiB",
+        help: "Bound of the journal; when it is full, events are refused with 503. The default holds seconds of heavy \
+               traffic while the log's disk hangs",
+    },
+    Setting {
+        variable: "METRICS_RING_CAPACITY",
+        flag: "ring-capacity",
+        value: "EVENTS",
+        default: "500",
+        help: "Events in the recent window, and the largest `limit` of a snapshot",
+    },
+    Setting {
+        variable: "METRICS_WORKERS",
+        flag: "workers",
+        value: "THREADS",
+        default: "",
+        help: "Threads that run connections [default: one a core]",
+    },
+    Setting {
+        variable: "METRICS_CONNECTIONS_MAX",
+        flag: "connections-max",
+        value: "COUNT",
+        default: "10000",
+        help: "Connections open at once; the surplus is answered 503 and closed",
+    },
+    Setting {
+        variable: "METRICS_ACK",
+        flag: "ack",
+        value: "LEVEL",
+        default: "journaled",
+        help: "What a 202 promises when the request names nothing else: `journaled` (survives kill -9), `written` (in \
+               the log, visible to tailers) or `synced` (on the disk)",
+    },
+    Setting {
+        variable: "METRICS_FSYNC",
+        flag: "fsync",
+        value: "WHEN",
+        default: "1s",
+        help: "When the log is synced though nobody waits for it: `never`, `always` (after each write), or an interval",
+    },
+    Setting {
+        variable: "METRICS_PUBLISH_INTERVAL",
+        flag: "publish-interval",
+        value: "DURATION",
+        default: "1ms",
+        help: "How long the writer gathers events before it appends them to the log; one write for all of them is what \
+               makes an event cheap",
+    },
+    Setting {
+        variable: "METRICS_ENQUEUE_TIMEOUT",
+        flag: "enqueue-timeout",
+        value: "DURATION",
+        default: "1s",
+        help: "How long a request waits for room in a full journal before it is refused",
+    },
+    Setting {
+        variable: "METRICS_ACK_TIMEOUT",
+        flag: "ack-timeout",
+        value: "DURATION",
+        default: "10s",
+        help: "How long a request waits for `written` or `synced` before it is answered 503",
+    },
+    Setting {
+        variable: "METRICS_EVENT_BYTES_MAX",
+        flag: "event-bytes-max",
+        value: "SIZE",
+        default: "1MiB",
+        help: "Longest body of a single event",
+    },
+    Setting {
+        variable: "METRICS_BATCH_BYTES_MAX",
+        flag: "batch-bytes-max",
+        value: "SIZE",
+        default: "64MiB",
+        help: "Longest body of a batch, also after unpacking",
+    },
+    Setting {
+        variable: "METRICS_LINE_BYTES_MAX",
+        flag: "line-bytes-max",
+        value: "SIZE",
+        default: "32KiB",
+        help: "Longest stored line; a larger event is refused with 422. The default is what Fluent Bit reads",
+    },
+    Setting {
+        variable: "METRICS_EVENT_NAMES_MAX",
+        flag: "event-names-max",
+        value: "COUNT",
+        default: "10000",
+        help: "Event names counted apart; further ones are counted as `__other__`",
+    },
+    Setting {
+        variable: "METRICS_PUBLIC_READS",
+        flag: "public-reads",
+        value: "SWITCH",
+        default: "off",
+        help: "`on` opens the read side (snapshot) on an address that is not loopback; otherwise it answers 403 there",
+    },
+    Setting {
+        variable: "METRICS_SHUTDOWN_TIMEOUT",
+        flag: "shutdown-timeout",
+        value: "DURATION",
+        default: "10s",
+        help: "How long SIGTERM waits for requests in flight and for the log; what is not written by then stays in the \
+               journal for the next start",
+    },
+    Setting {
+        variable: "METRICS_LOG_FORMAT",
+        flag: "log-format",
+        value: "FORMAT",
+        default: "text",
+        help: "How the program's own messages are written to stderr: `text` or `json`",
+    },
+];

@@ -1,0 +1,62 @@
+//! Lifetime counts: how many lines the log has, and how many of each event name.
+//!
+//! Owner: the writer thread is the only one who counts; any reader may look. The number of names is bounded: once
+//! `names_max` are known, events of further names count as [`OTHER`]. After a restart the same bound is filled again from
+//! the log, in its order, so the same names are known.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+/// The name under which events are counted whose own name came after the bound was reached.
+pub const OTHER: &[u8] = b"__other__";
+
+/// Counts by event name. Names are JSON text without the quotes, in the one spelling that stored lines have.
+pub struct Counters {
+    /// The counts are stored by the writer and loaded by readers; Relaxed, since no other data hangs on them.
+    by_name: DashMap<Box<[u8]>, AtomicU64>,
+    names_max: usize,
+}
+
+impl Counters {
+    /// Counters that tell `names_max` names apart.
+    pub fn new(names_max: usize) -> Counters {
+        Counters { by_name: DashMap::new(), names_max }
+    }
+
+    /// Counts `count` more events of `name`.
+    pub fn add(&self, name: &[u8], count: u64) {
+        if let Some(counter) = self.by_name.get(name) {
+            counter.fetch_add(count, Ordering::Relaxed);
+            return;
+        }
+        let name = if self.by_name.len() < self.names_max { name } else { OTHER };
+        self.by_name.entry(name.into()).or_default().fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// All counts, largest first, equal ones by name.
+    pub fn ranking(&self) -> Vec<(Box<[u8]>, u64)> {
+        let load = |entry: dashmap::mapref::multiple::RefMulti<'_, Box<[u8]>, AtomicU64>| {
+            (entry.key().clone(), entry.value().load(Ordering::Relaxed))
+        };
+        let mut ranking: Vec<_> = self.by_name.iter().map(load).collect();
+        ranking.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        ranking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_beyond_the_bound_are_counted_together() {
+        let counters = Counters::new(2);
+        for (name, count) in [(&b"a"[..], 1), (b"b", 2), (b"c", 3), (b"a", 4), (b"d", 5)] {
+            counters.add(name, count);
+        }
+        let ranking = counters.ranking();
+        let shown: Vec<_> = ranking.iter().map(|(name, count)| (&name[..], *count)).collect();
+        assert_eq!(shown, [(OTHER, 8), (b"a", 5), (b"b", 2)]);
+    }
+}

@@ -1,0 +1,103 @@
+//! The handshake by which producers wake the writer thread, and mostly need not.
+//!
+//! The writer is awake, idle (nothing to do: the next frame wakes it), or gathering (it has a frame and sleeps out the
+//! publish interval: only somebody in a hurry wakes it). Producers look at one word after each push; a system call is made
+//! only by the one who finds the writer asleep, so once an interval at most.
+//!
+//! # Why no wake-up is lost
+//!
+//! It is Dekker's pattern. The producer pushes, then looks at `state`; the writer sets `state`, then looks at the ring.
+//! Each side puts a `SeqCst` fence between its store and its load, so at least one of them sees the other: either the
+//! producer sees the writer asleep and wakes it, or the writer sees the frame and does not sleep. The same holds for
+//! `urgent`. `tests/loom.rs` checks it.
+
+use std::time::{Duration, Instant};
+
+use super::primitives::{AtomicBool, AtomicU32, Mutex, Ordering, Thread, current, fence, park, park_timeout};
+
+const AWAKE: u32 = 0;
+const IDLE: u32 = 1;
+const GATHERING: u32 = 2;
+
+/// The bell on the writer's door.
+pub struct Doorbell {
+    /// Stored by the writer when it goes to sleep; swapped back to awake by whoever wakes it.
+    state: AtomicU32,
+    /// Set by a producer that cannot wait for the publish interval; taken by the writer.
+    urgent: AtomicBool,
+    /// The writer thread. Locked once by the writer when it starts, and by whoever wakes it.
+    writer: Mutex<Option<Thread>>,
+}
+
+impl Doorbell {
+    /// A bell whose writer has not come yet.
+    pub fn new() -> Doorbell {
+        Doorbell { state: AtomicU32::new(AWAKE), urgent: AtomicBool::new(false), writer: Mutex::new(None) }
+    }
+
+    /// Makes the calling thread the one to be woken. To be called before it first sleeps.
+    pub fn attend(&self) {
+        *self.writer.lock().expect("no holder of this lock panics") = Some(current());
+    }
+
+    /// Tells the writer of work that is visible to it already (pushed into a queue it looks at).
+    ///
+    /// Wakes an idle writer always, a gathering one only if `urgent`.
+    #[inline]
+    pub fn ring(&self, urgent: bool) {
+        if urgent {
+            // Release: the writer that takes the flag sees what was pushed before it was set.
+            self.urgent.store(true, Ordering::Release);
+        }
+        // Pairs with the fence in `sleep`.
+        fence(Ordering::SeqCst);
+        let state = self.state.load(Ordering::Relaxed);
+        if state == IDLE || (state == GATHERING && urgent) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(&self) {
+        // AcqRel, and only one waker goes on: the others have been seen to have pushed before it.
+        if self.state.swap(AWAKE, Ordering::AcqRel) != AWAKE
+            && let Some(writer) = &*self.writer.lock().expect("no holder of this lock panics")
+        {
+            writer.unpark();
+        }
+    }
+
+    /// Sleeps until there is work. `quiet` says whether there is none; it is asked again after the bell is armed.
+    ///
+    /// Only the writer calls this. May return early.
+    pub fn wait(&self, quiet: impl Fn() -> bool) {
+        self.state.store(IDLE, Ordering::Relaxed);
+        // Pairs with the fence in `ring`: we see what was pushed before, or they see that we sleep.
+        fence(Ordering::SeqCst);
+        if quiet() {
+            park();
+        }
+        self.state.store(AWAKE, Ordering::Relaxed);
+    }
+
+    /// Sleeps out `interval`, unless somebody is or comes in a hurry.
+    ///
+    /// Only the writer calls this.
+    pub fn gather(&self, interval: Duration) {
+        let end = Instant::now() + interval;
+        self.state.store(GATHERING, Ordering::Relaxed);
+        // Pairs with the fence in `ring`.
+        fence(Ordering::SeqCst);
+        while !self.urgent.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            park_timeout(left);
+        }
+        self.state.store(AWAKE, Ordering::Relaxed);
+        // Acquire: pairs with the Release in `ring`. Either we take the flag, and then the ring we empty next holds what
+        // it was set for, or it is set after this and cuts the next gathering short.
+        self.urgent.swap(false, Ordering::Acquire);
+    }
+}

@@ -1,0 +1,264 @@
+//! The engine: opens a log with its journal, runs the threads, and closes both.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::utils::CachePadded;
+
+use super::doorbell::Doorbell;
+use super::growth::Growth;
+use super::herald::Herald;
+use super::journal::{Journal, JournalError, Place, Remains};
+use super::recovery::{Recovered, recover};
+use super::space::Space;
+use super::sync_thread::SyncThread;
+use super::writer::Writer;
+use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
+use crate::event::name_of_line;
+use crate::log::fs::Fs;
+use crate::log::lock::{Lock, LockError};
+use crate::log::{LiveFile, for_each_line};
+
+/// Why an engine cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has the log open.
+    Locked(LockError),
+    /// The journal that is there cannot be used.
+    Journal(JournalError),
+    /// The log cannot be read or written: what was being done, and what came of it.
+    Io(String, io::Error),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OpenError::Locked(error) => error.fmt(f),
+            OpenError::Journal(error) => error.fmt(f),
+            OpenError::Io(what, error) => write!(f, "cannot {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// How an engine was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is in the log, and on the disk.
+    Clean,
+    /// Everything is in the log; the last sync failed.
+    NotSynced,
+    /// Some events are left in the journal; the next start brings them into the log.
+    LeftInJournal,
+}
+
+/// An open log: producers commit into it, readers look at its counts.
+pub struct Engine {
+    shared: Arc<Shared>,
+    recovered: Recovered,
+    writer: JoinHandle<bool>,
+    syncer: JoinHandle<bool>,
+    grower: JoinHandle<()>,
+    sync_thread: Arc<SyncThread>,
+    _lock: Lock,
+}
+
+impl Engine {
+    /// Locks the log, brings in what the last process left in the journal, counts the log's lines and starts the threads.
+    /// Creates the log's directory if there is none.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Nothing that was acknowledged is lost by a failed start.
+    pub fn open(config: EngineConfig, fs: Arc<dyn Fs>) -> Result<Engine, OpenError> {
+        let log = config.log.clone();
+        let failed = |what: &str| {
+            let what = format!("{what} {}", log.display());
+            move |error| OpenError::Io(what, error)
+        };
+        if let Some(directory) = log.parent() {
+            std::fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
+        }
+        let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
+        let mut live = LiveFile::open(fs, &log).map_err(failed("open"))?;
+        let remains = match &config.journal {
+            Place::File(path) => Remains::open(path, &log).map_err(OpenError::Journal)?,
+            Place::Memory => None,
+        };
+        let recovered = recover(remains.as_ref(), &mut live).map_err(failed("bring the journal's events into"))?;
+        drop(remains);
+        let counters = Counters::new(config.names_max);
+        let recent = Recent::new(config.ring_capacity);
+        let lines = read_log(&live, &counters, &recent).map_err(failed("read"))?;
+        let journal = make_journal(&config, &log)?;
+
+        let herald = Herald::start();
+        let blocks = journal.region().capacity() as usize;
+        let shared = Arc::new(Shared {
+            space: Space::new(blocks, Arc::clone(&herald)),
+            ring: ArrayQueue::new(blocks),
+            doorbell: Doorbell::new(),
+            herald,
+            growth: Growth::new(),
+            barriers: SegQueue::new(),
+            ticket: CachePadded::new(AtomicU64::new(0)),
+            published: CachePadded::new(AtomicU64::new(live.length())),
+            counters,
+            recent,
+            status: Status::default(),
+            stopping: AtomicBool::new(false),
+            giving_up: AtomicBool::new(false),
+            journal,
+            config,
+        });
+        let first = shared.journal.grow().map_err(|error| journal_error(&shared.config, error))?;
+        shared.space.give_back(first.into_iter());
+        let file = live.file().cloned();
+        let sync_thread = Arc::new(SyncThread::new(shared.config.fsync, file, live.length()));
+        let writer = Writer::new(Arc::clone(&shared), live, Arc::clone(&sync_thread), lines);
+        let (for_syncer, for_grower) = (Arc::clone(&shared), Arc::clone(&shared));
+        let synced = Arc::clone(&sync_thread);
+        Ok(Engine {
+            writer: thread("floodgate-write", move || writer.run()),
+            syncer: thread("floodgate-sync", move || synced.run(&for_syncer.status, &for_syncer.herald)),
+            grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
+            shared,
+            recovered,
+            sync_thread,
+            _lock: lock,
+        })
+    }
+
+    /// A producer for the calling coroutine or thread.
+    pub fn producer(&self) -> Producer {
+        Producer::new(Arc::clone(&self.shared))
+    }
+
+    /// What was found in the journal at the start.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// A view for readers, which may outlive the engine.
+    pub fn view(&self) -> View {
+        View { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Publishes what is committed, syncs the log and ends the threads; what cannot be written until `deadline` stays in
+    /// the journal. `quiet` says that no producer is left: then the journal's file is emptied.
+    pub fn close(self, deadline: Instant, quiet: bool) -> Outcome {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.doorbell.ring(true);
+        while !self.writer.is_finished() {
+            if Instant::now() >= deadline {
+                self.shared.giving_up.store(true, Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let all_written = self.writer.join().expect("the writer thread does not panic");
+        self.sync_thread.stop();
+        let synced = self.syncer.join().expect("the sync thread does not panic");
+        self.shared.growth.stop();
+        self.grower.join().expect("the growth thread does not panic");
+        self.shared.herald.stop();
+        if !all_written {
+            return Outcome::LeftInJournal;
+        }
+        if quiet && let Err(error) = self.shared.journal.discard() {
+            tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
+        }
+        if synced { Outcome::Clean } else { Outcome::NotSynced }
+    }
+}
+
+/// What readers may look at.
+#[derive(Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+}
+
+impl View {
+    /// Lifetime counts.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// The recent window.
+    pub fn recent(&self) -> &Recent {
+        &self.shared.recent
+    }
+
+    /// What is wrong, if anything.
+    pub fn status(&self) -> &Status {
+        &self.shared.status
+    }
+
+    /// Bytes in the log.
+    pub fn published_bytes(&self) -> u64 {
+        self.shared.published.load(Ordering::Acquire)
+    }
+
+    /// Whether the journal survives the process.
+    pub fn is_journal_durable(&self) -> bool {
+        self.shared.journal.is_durable()
+    }
+
+    /// Blocks of the journal, in bytes: in use, there now, and at the most.
+    pub fn journal_bytes(&self) -> (u64, u64, u64) {
+        let region = self.shared.journal.region();
+        let (minted, capacity) = (u64::from(region.minted()), u64::from(region.capacity()));
+        let used = minted.saturating_sub(self.shared.space.free() as u64);
+        let bytes = super::blocks::BLOCK_BYTES as u64;
+        (used * bytes, minted * bytes, capacity * bytes)
+    }
+
+    /// Frames committed and not yet published.
+    pub fn ring_depth(&self) -> usize {
+        self.shared.ring.len()
+    }
+}
+
+/// Counts the lines of the log and fills the recent window from its end; answers the number of lines.
+fn read_log(live: &LiveFile, counters: &Counters, recent: &Recent) -> io::Result<u64> {
+    let Some(file) = live.file() else { return Ok(0) };
+    let mut lines = 0;
+    let mut kept = std::collections::VecDeque::with_capacity(recent.capacity());
+    for_each_line(&**file, 0, live.length(), |line| {
+        if let Some(name) = name_of_line(line) {
+            lines += 1;
+            counters.add(&name, 1);
+            let mut slot = if kept.len() == recent.capacity() { kept.pop_front() } else { None }.unwrap_or_default();
+            Vec::clear(&mut slot);
+            slot.extend_from_slice(line);
+            slot.push(b'\n');
+            kept.push_back(slot);
+        }
+    })?;
+    recent.extend(0, kept.iter().map(Vec::as_slice));
+    Ok(lines)
+}
+
+fn make_journal(config: &EngineConfig, log: &Path) -> Result<Journal, OpenError> {
+    Journal::create(&config.journal, log, config.journal_bytes_max).map_err(|error| journal_error(config, error))
+}
+
+fn journal_error(config: &EngineConfig, error: io::Error) -> OpenError {
+    match &config.journal {
+        Place::File(path) => OpenError::Io(format!("make the journal {} (METRICS_JOURNAL=memory does without)", path.display()), error),
+        Place::Memory => OpenError::Io("make the journal in memory".into(), error),
+    }
+}
+
+/// Starts a thread of the engine. If one of them panics, the process ends: without the writer nothing would be published
+/// any more, and what is acknowledged is safe in the journal.
+fn thread<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let guarded = move || {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|_| std::process::abort())
+    };
+    std::thread::Builder::new().name(name.into()).spawn(guarded).expect("a thread can be started at the start")
+}

@@ -1,0 +1,141 @@
+//! A frame: the lines of one request, or of one pipelined burst, in one or more blocks.
+//!
+//! A producer fills a frame and commits it; the ring carries it to the writer, whatever its number of events, in one slot.
+
+use std::sync::Arc;
+
+use super::Level;
+use super::blocks::{Block, PAYLOAD_BYTES, Region};
+use super::header::{NO_BLOCK, Part};
+use super::herald::Waiter;
+use crate::event::{Lines, NameCount};
+use crate::failpoint;
+
+/// Name counts kept in the frame itself; a frame with more of them (a batch, a long burst) allocates.
+const NAMES_INLINE: usize = 2;
+
+/// Blocks that `bytes` of lines need.
+pub fn blocks_for(bytes: usize) -> usize {
+    bytes.div_ceil(PAYLOAD_BYTES)
+}
+
+/// A committed frame on its way to the log.
+pub struct Frame {
+    head: Block,
+    rest: Vec<Block>,
+    /// Bytes of all lines.
+    pub bytes: usize,
+    /// Number of lines.
+    pub lines: usize,
+    names: [NameCount; NAMES_INLINE],
+    names_used: usize,
+    names_more: Vec<NameCount>,
+    /// Who waits for it, and for which level.
+    pub waiter: Option<(Level, Arc<Waiter>)>,
+}
+
+impl Frame {
+    /// Copies `lines` into `blocks`, describes them and commits: when this returns, they survive the process.
+    ///
+    /// # Panics
+    /// If `blocks` are not exactly as many as the lines need, or there is no line.
+    pub fn commit(
+        region: &Region,
+        mut blocks: impl ExactSizeIterator<Item = Block>,
+        lines: &Lines,
+        ticket: u64,
+        base: u64,
+        waiter: Option<(Level, Arc<Waiter>)>,
+    ) -> Frame {
+        let bytes = lines.bytes();
+        assert_eq!(blocks.len(), blocks_for(bytes.len()), "a frame gets the blocks it needs");
+        let mut head = blocks.next().expect("a frame has at least one line");
+        let mut rest: Vec<Block> = blocks.collect();
+        let mut pieces = bytes.chunks(PAYLOAD_BYTES);
+        let mut describe = |block: &mut Block, part: usize, next: u32| {
+            let piece = pieces.next().expect("there are as many pieces as blocks");
+            let payload = &mut region.payload_mut(block)[..piece.len()];
+            payload.copy_from_slice(piece);
+            let part = Part {
+                ticket,
+                base,
+                part: part as u32,
+                next,
+                bytes: piece.len() as u32,
+                lines: if part == 0 { lines.count() as u32 } else { 0 },
+            };
+            let checksum = part.checksum(payload);
+            region.header(block).describe(&part, checksum);
+        };
+        describe(&mut head, 0, rest.first().map_or(NO_BLOCK, Block::index));
+        for at in 0..rest.len() {
+            let next = rest.get(at + 1).map_or(NO_BLOCK, Block::index);
+            describe(&mut rest[at], at + 1, next);
+        }
+        failpoint::hit("commit.copied");
+        region.header(&head).commit();
+        failpoint::hit("commit.committed");
+
+        let (inline, more) = lines.names().split_at(lines.names().len().min(NAMES_INLINE));
+        let mut names = [NameCount { at: 0, len: 0, count: 0 }; NAMES_INLINE];
+        names[..inline.len()].copy_from_slice(inline);
+        Frame {
+            head,
+            rest,
+            bytes: bytes.len(),
+            lines: lines.count(),
+            names,
+            names_used: inline.len(),
+            names_more: more.to_vec(),
+            waiter,
+        }
+    }
+
+    /// The head, whose header speaks for the frame.
+    pub fn head(&self) -> &Block {
+        &self.head
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        1 + self.rest.len()
+    }
+
+    /// The lines, piece by piece: a line may begin in one and end in the next.
+    pub fn pieces<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a [u8]> {
+        let mut left = self.bytes;
+        std::iter::once(&self.head).chain(&self.rest).map(move |block| {
+            let piece = &region.payload(block)[..left.min(PAYLOAD_BYTES)];
+            left -= piece.len();
+            piece
+        })
+    }
+
+    /// Calls `each` with the name (as JSON text, without quotes) and number of events of each entry.
+    pub fn for_each_name(&self, region: &Region, scratch: &mut Vec<u8>, mut each: impl FnMut(&[u8], u64)) {
+        for entry in self.names[..self.names_used].iter().chain(&self.names_more) {
+            let (at, end) = (entry.at as usize, entry.at as usize + usize::from(entry.len));
+            let (first, last) = (at / PAYLOAD_BYTES, end.saturating_sub(1) / PAYLOAD_BYTES);
+            if first == last {
+                let payload = region.payload(self.block(first));
+                each(&payload[at % PAYLOAD_BYTES..][..end - at], u64::from(entry.count));
+            } else {
+                // A name is shorter than a block, so it lies in two at most.
+                scratch.clear();
+                scratch.extend_from_slice(&region.payload(self.block(first))[at % PAYLOAD_BYTES..]);
+                let behind = end - last * PAYLOAD_BYTES;
+                scratch.extend_from_slice(&region.payload(self.block(last))[..behind]);
+                each(scratch, u64::from(entry.count));
+            }
+        }
+    }
+
+    fn block(&self, part: usize) -> &Block {
+        if part == 0 { &self.head } else { &self.rest[part - 1] }
+    }
+
+    /// Takes the frame apart into its blocks.
+    pub fn into_blocks(self) -> impl Iterator<Item = Block> {
+        std::iter::once(self.head).chain(self.rest)
+    }
+}

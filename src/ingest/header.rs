@@ -1,0 +1,177 @@
+//! The header of a journal block, and the order in which it is written: the commit protocol.
+//!
+//! A block is 4 KiB of the journal: this header, then a piece of a frame's lines. A frame is a head block and, if its
+//! lines need more room, continuation blocks that the head's chain of `next` names. Only a head ever has a state other
+//! than [`State::Free`]; a continuation counts through its head.
+//!
+//! ```text
+//! Free --commit--> Committed --place--> Placed --free--> Free
+//!   the producer       the writer, before      the writer, when the
+//!   (event survives    its writev              lines are in the log
+//!    the process)
+//! ```
+//!
+//! # Why plain stores survive `kill -9`
+//!
+//! The journal is a shared mapping of a file, so every store lands in the page cache, which outlives the process. SIGKILL
+//! stops a thread between two instructions; what it stored before that point reaches memory. So all that can go wrong is
+//! that the *compiler* or another core's view reorders "lines, then header" behind "state": the state is therefore stored with
+//! `Release`, and whoever acts on a state loads it with `Acquire`. The other fields are `Relaxed`: they are published by
+//! the state.
+//!
+//! # Who writes what
+//!
+//! Whoever holds the block's index owns the block (see [`super::blocks`]): a producer until it pushed the frame into the
+//! ring, then the writer thread. There is never more than one writer of a header. The only other reader is recovery, in
+//! a later process.
+//!
+//! `tests/loom.rs` runs this file against every interleaving and reordering that the memory model allows.
+
+use super::primitives::{AtomicU32, AtomicU64, Ordering};
+
+/// Where a head block's frame stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No frame begins here.
+    Free,
+    /// The frame is whole: its events are acknowledged or about to be.
+    Committed,
+    /// The frame has its place in the log, and may be there in part or whole.
+    Placed,
+}
+
+const FREE: u32 = 0;
+const COMMITTED: u32 = 1;
+const PLACED: u32 = 2;
+
+/// `next` of the last block of a chain.
+pub const NO_BLOCK: u32 = u32::MAX;
+
+/// What a producer says of one block of its frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The frame's ticket: frames are acknowledged in ticket order. Never 0.
+    pub ticket: u64,
+    /// Length of the log when the frame was committed, in bytes: its place is not before that.
+    pub base: u64,
+    /// Position of the block in its chain; the head is 0.
+    pub part: u32,
+    /// Index of the next block of the chain, or [`NO_BLOCK`].
+    pub next: u32,
+    /// Bytes of lines in this block.
+    pub bytes: u32,
+    /// Lines in the whole frame (head only, 0 in a continuation).
+    pub lines: u32,
+}
+
+impl Part {
+    /// CRC-32C over the payload and these fields. It is what makes a block believable after a reboot, when pages of one
+    /// frame may be from different times.
+    pub fn checksum(&self, payload: &[u8]) -> u32 {
+        let mut fields = [0; 32];
+        fields[0..8].copy_from_slice(&self.ticket.to_le_bytes());
+        fields[8..16].copy_from_slice(&self.base.to_le_bytes());
+        fields[16..20].copy_from_slice(&self.part.to_le_bytes());
+        fields[20..24].copy_from_slice(&self.next.to_le_bytes());
+        fields[24..28].copy_from_slice(&self.bytes.to_le_bytes());
+        fields[28..32].copy_from_slice(&self.lines.to_le_bytes());
+        crc32c::crc32c_append(crc32c::crc32c(&fields), payload)
+    }
+}
+
+/// A block's header as it lies in the mapping: little surprises, fixed offsets, 64 bytes.
+#[repr(C)]
+pub struct Header {
+    state: AtomicU32,
+    part: AtomicU32,
+    ticket: AtomicU64,
+    base: AtomicU64,
+    next: AtomicU32,
+    bytes: AtomicU32,
+    lines: AtomicU32,
+    checksum: AtomicU32,
+    /// Offset in the log of the frame's first byte; means something in [`State::Placed`] only.
+    place: AtomicU64,
+    reserved: AtomicU64,
+}
+
+impl Header {
+    /// A header of a free block, as zeros on the disk are.
+    #[cfg(any(test, loom_model))]
+    pub fn new() -> Header {
+        Header {
+            state: AtomicU32::new(FREE),
+            part: AtomicU32::new(0),
+            ticket: AtomicU64::new(0),
+            base: AtomicU64::new(0),
+            next: AtomicU32::new(0),
+            bytes: AtomicU32::new(0),
+            lines: AtomicU32::new(0),
+            checksum: AtomicU32::new(0),
+            place: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
+        }
+    }
+
+    /// Writes what belongs to a block of a frame that is not committed yet. The block's state stays free.
+    pub fn describe(&self, part: &Part, checksum: u32) {
+        // Relaxed throughout: published by `commit`.
+        self.part.store(part.part, Ordering::Relaxed);
+        self.ticket.store(part.ticket, Ordering::Relaxed);
+        self.base.store(part.base, Ordering::Relaxed);
+        self.next.store(part.next, Ordering::Relaxed);
+        self.bytes.store(part.bytes, Ordering::Relaxed);
+        self.lines.store(part.lines, Ordering::Relaxed);
+        self.checksum.store(checksum, Ordering::Relaxed);
+    }
+
+    /// Commits the frame whose head this is: from this store on it survives the process.
+    pub fn commit(&self) {
+        // Release: the lines and headers of all blocks of the frame come before the state that vouches for them.
+        self.state.store(COMMITTED, Ordering::Release);
+    }
+
+    /// Gives the frame its place in the log, before a byte of it is written there.
+    pub fn place(&self, offset: u64) {
+        self.place.store(offset, Ordering::Relaxed);
+        crate::failpoint::hit("publish.placed_half");
+        // Release: a frame that says it is placed has its whole place. Dying between the two stores leaves it
+        // committed without a place, which is true: nothing of it is in the log yet.
+        self.state.store(PLACED, Ordering::Release);
+    }
+
+    /// Lets go of the frame: its lines are in the log.
+    pub fn free(&self) {
+        // Release: nothing the writer did for the frame may move behind the moment it is forgotten.
+        self.state.store(FREE, Ordering::Release);
+    }
+
+    /// The state; `None` if it is none of the three, which only a damaged journal has.
+    pub fn state(&self) -> Option<State> {
+        // Acquire: pairs with the Release stores above, so that what the state vouches for is there.
+        match self.state.load(Ordering::Acquire) {
+            FREE => Some(State::Free),
+            COMMITTED => Some(State::Committed),
+            PLACED => Some(State::Placed),
+            _ => None,
+        }
+    }
+
+    /// What the producer wrote, with its checksum. To be read after [`Header::state`].
+    pub fn described(&self) -> (Part, u32) {
+        let part = Part {
+            ticket: self.ticket.load(Ordering::Relaxed),
+            base: self.base.load(Ordering::Relaxed),
+            part: self.part.load(Ordering::Relaxed),
+            next: self.next.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            lines: self.lines.load(Ordering::Relaxed),
+        };
+        (part, self.checksum.load(Ordering::Relaxed))
+    }
+
+    /// The place given by [`Header::place`]. To be read after [`Header::state`] said [`State::Placed`].
+    pub fn placed_at(&self) -> u64 {
+        self.place.load(Ordering::Relaxed)
+    }
+}

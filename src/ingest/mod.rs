@@ -1,0 +1,148 @@
+//! From validated lines to the log: the journal, the ring, the writer thread, acknowledgements and counts.
+//!
+//! ```text
+//! connection's coroutine                       writer thread             sync thread
+//! ──────────────────────                       ─────────────             ───────────
+//! Producer::reserve  blocks from the free list
+//! Producer::commit   lines → blocks, header,   ring → places → writev
+//!                    state: COMMITTED          → counts, window
+//!                    push into the ring        → blocks freed ──────────→ fdatasync
+//! Commitment::wait   (written, synced) ←────── herald ←────────────────── herald
+//! ```
+//!
+//! # Invariants
+//!
+//! - A block belongs to who holds its token ([`blocks`]); a frame that is in the ring is committed ([`header`]).
+//! - What is acknowledged is in the journal until it is in the log. The writer alone appends to the log, and frees a
+//!   frame only after its last byte is there.
+//! - Events of one producer are in the log in the order of their commits.
+//!
+//! # Bounds
+//!
+//! The journal has at most `journal_bytes_max`; the ring has a slot for each of its blocks, so a push cannot fail; a producer
+//! waits `enqueue_timeout` for blocks and `ack_timeout` for a level. Names are bounded by `names_max`, the window by
+//! `ring_capacity`.
+//!
+//! # When it is full, when the disk fails
+//!
+//! Producers wait in line for blocks and are then refused ([`Refused::Full`]); nothing is dropped. See [`mod@self`]'s
+//! `writer` for a log that cannot be written, and `sync_thread` for a sync that fails.
+//!
+//! # Coroutines and threads
+//!
+//! A [`Producer`] belongs to one coroutine (or thread) and parks only that. The locks in this room are held for moments,
+//! never across I/O or a yield.
+
+pub mod blocks;
+mod completion;
+mod counters;
+mod doorbell;
+mod engine;
+mod frame;
+mod growth;
+pub mod header;
+mod herald;
+pub mod journal;
+mod primitives;
+mod producer;
+mod recent;
+pub mod recovery;
+mod space;
+mod status;
+mod sync_thread;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::utils::CachePadded;
+
+pub use counters::{Counters, OTHER};
+pub use engine::{Engine, OpenError, Outcome, View};
+pub use producer::{Acknowledged, Commitment, Producer, Refused};
+pub use recent::Recent;
+pub use status::Status;
+pub use sync_thread::FsyncPolicy;
+
+/// What an acknowledgement promises; each level includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// In the journal: survives the process.
+    Journaled,
+    /// In the log: every tailer and reader can see it.
+    Written,
+    /// On the disk: survives power loss.
+    Synced,
+}
+
+impl Level {
+    /// The level's name in settings and headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Journaled => "journaled",
+            Level::Written => "written",
+            Level::Synced => "synced",
+        }
+    }
+
+    /// The level named `name`; `queued`, the honest name of the first one without a durable journal, is it too.
+    pub fn from_name(name: &str) -> Option<Level> {
+        match name {
+            "journaled" | "queued" => Some(Level::Journaled),
+            "written" => Some(Level::Written),
+            "synced" => Some(Level::Synced),
+            _ => None,
+        }
+    }
+}
+
+/// What the engine needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The live file of the log.
+    pub log: PathBuf,
+    /// Where the journal lives.
+    pub journal: journal::Place,
+    /// Bound of the journal in bytes.
+    pub journal_bytes_max: u64,
+    /// How long the writer gathers before it publishes.
+    pub publish_interval: Duration,
+    /// How long a producer waits for room in the journal.
+    pub enqueue_timeout: Duration,
+    /// How long a producer waits for `written` or `synced`.
+    pub ack_timeout: Duration,
+    /// When the log is synced though nobody waits for it.
+    pub fsync: FsyncPolicy,
+    /// Lines in the recent window.
+    pub ring_capacity: usize,
+    /// Event names that are counted apart.
+    pub names_max: usize,
+}
+
+/// What producers, the threads of this room and readers share.
+struct Shared {
+    config: EngineConfig,
+    journal: journal::Journal,
+    space: space::Space,
+    ring: ArrayQueue<frame::Frame>,
+    doorbell: doorbell::Doorbell,
+    herald: Arc<herald::Herald>,
+    growth: growth::Growth,
+    /// Readers that want to see what is committed by now; popped by the writer.
+    barriers: SegQueue<Arc<herald::Waiter>>,
+    /// The last ticket given. Producers add to it, Relaxed: additions to one atomic have an order, and if an
+    /// acknowledgement reached a client before that client's next request, it is the order of their additions.
+    ticket: CachePadded<AtomicU64>,
+    /// Bytes in the log: stored by the writer after each publication, loaded by producers and readers.
+    published: CachePadded<AtomicU64>,
+    counters: Counters,
+    recent: Recent,
+    status: Status,
+    /// Stored once by the engine's shutdown: the writer ends when the ring is empty.
+    stopping: AtomicBool,
+    /// Stored once by the engine's shutdown when time is up: the writer leaves what it cannot write in the journal.
+    giving_up: AtomicBool,
+}

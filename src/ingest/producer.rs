@@ -1,0 +1,158 @@
+//! A producer: what a connection commits events through.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::blocks::{Block, PAYLOAD_BYTES};
+use super::completion::Progress;
+use super::frame::{Frame, blocks_for};
+use super::herald::Waiter;
+use super::{Level, Shared};
+use crate::event::Lines;
+use crate::failpoint;
+
+/// Why events are not taken. None of them is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The journal stayed full for longer than the enqueue timeout.
+    Full,
+    /// The lines are more than half the journal could ever hold.
+    TooLarge,
+}
+
+/// A frame that was committed: where its producer finds out how far it has come.
+pub struct Commitment {
+    /// The level to wait for, and where it is announced; `None` where the commit itself is all that was asked for.
+    awaited: Option<(Level, Arc<Waiter>)>,
+    timeout: Duration,
+}
+
+/// How far a commit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The level that is reached for certain.
+    pub level: Level,
+    /// Sequence number of the frame's first line, from [`Level::Written`] up.
+    pub first_sequence: u64,
+    /// The sync that was waited for failed.
+    pub sync_failed: bool,
+}
+
+impl Commitment {
+    /// Parks until the frame has reached the level it was committed with, or the ack timeout; answers how far it is. To be
+    /// called by the coroutine or thread that committed.
+    pub fn wait(&self) -> Acknowledged {
+        let Some((level, waiter)) = &self.awaited else {
+            return Acknowledged { level: Level::Journaled, first_sequence: 0, sync_failed: false };
+        };
+        let enough = |progress| match level {
+            Level::Journaled => true,
+            Level::Written => progress != Progress::Pending,
+            Level::Synced => matches!(progress, Progress::Synced | Progress::SyncFailed),
+        };
+        let (progress, first_sequence) = waiter.wait(Instant::now() + self.timeout, enough);
+        let level = match progress {
+            Progress::Pending => Level::Journaled,
+            Progress::Written | Progress::SyncFailed => Level::Written,
+            Progress::Synced => Level::Synced,
+        };
+        Acknowledged { level, first_sequence, sync_failed: progress == Progress::SyncFailed }
+    }
+}
+
+/// A connection's way into the journal. It belongs to one coroutine or thread.
+pub struct Producer {
+    shared: Arc<Shared>,
+    /// Blocks taken for lines that are not committed yet.
+    reserved: Vec<Block>,
+}
+
+impl Producer {
+    pub(super) fn new(shared: Arc<Shared>) -> Producer {
+        Producer { shared, reserved: Vec::new() }
+    }
+
+    /// Makes sure that `bytes` of lines, with those reserved before, can be committed: `true` if there was room at once.
+    #[inline]
+    pub fn try_reserve(&mut self, bytes: usize) -> bool {
+        self.reserved.len() * PAYLOAD_BYTES >= bytes || self.shared.space.take(blocks_for(bytes), &mut self.reserved)
+    }
+
+    /// As [`Producer::try_reserve`], but waits up to the enqueue timeout. Commit first what is reserved for: who waits
+    /// waits with empty hands.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn reserve(&mut self, bytes: usize) -> Result<(), Refused> {
+        if self.try_reserve(bytes) {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        shared.space.give_back(self.reserved.drain(..));
+        let blocks = blocks_for(bytes);
+        if blocks > shared.journal.region().capacity() as usize / 2 {
+            return Err(Refused::TooLarge);
+        }
+        let deadline = Instant::now() + shared.config.enqueue_timeout;
+        let press = || {
+            shared.doorbell.ring(true);
+            shared.growth.demand();
+        };
+        let taken = shared.space.take_until(deadline, blocks, &mut self.reserved, press);
+        if taken { Ok(()) } else { Err(Refused::Full) }
+    }
+
+    /// Commits `lines` as one frame and clears them: from here on they survive the process (or, with a journal in memory,
+    /// are queued). `level` is what [`Commitment::wait`] will wait for.
+    ///
+    /// # Panics
+    /// If there is no line, or no room has been reserved for them.
+    pub fn commit(&mut self, lines: &mut Lines, level: Level) -> Commitment {
+        let shared = &self.shared;
+        let needed = blocks_for(lines.bytes().len());
+        assert!(needed <= self.reserved.len(), "lines are committed into blocks that were reserved for them");
+        failpoint::hit("commit.reserved");
+        let awaited = (level > Level::Journaled).then(|| (level, Waiter::new()));
+        let ticket = shared.ticket.fetch_add(1, Ordering::Relaxed) + 1;
+        // Acquire: pairs with the writer's store, so that the base is not ahead of the lines before it.
+        let base = shared.published.load(Ordering::Acquire);
+        let blocks = self.reserved.drain(..needed);
+        let frame = Frame::commit(shared.journal.region(), blocks, lines, ticket, base, awaited.clone());
+        // The ring has a slot for each block of the journal, and each frame has a block of its own.
+        assert!(shared.ring.push(frame).is_ok(), "the ring has room for every frame there can be");
+        failpoint::hit("commit.pushed");
+        shared.doorbell.ring(level > Level::Journaled);
+        lines.clear();
+        let timeout = shared.config.ack_timeout;
+        self.release();
+        Commitment { awaited, timeout }
+    }
+
+    /// Has the writer publish what is committed, so that a read that follows sees it. Waits for that up to the enqueue
+    /// timeout; not at all while the log cannot be written.
+    pub fn publish(&self) {
+        let shared = &self.shared;
+        if shared.status.is_log_failing() {
+            return;
+        }
+        let waiter = Waiter::new();
+        shared.barriers.push(Arc::clone(&waiter));
+        shared.doorbell.ring(true);
+        let deadline = Instant::now() + shared.config.enqueue_timeout;
+        waiter.wait(deadline, |progress| progress != Progress::Pending);
+    }
+
+    /// Gives back what was reserved and not used.
+    pub fn release(&mut self) {
+        if !self.reserved.is_empty() {
+            self.shared.space.give_back(self.reserved.drain(..));
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

@@ -1,0 +1,114 @@
+//! Free blocks, and waiting for them when there are none.
+//!
+//! Free blocks are a bounded lock-free queue; the steady state takes one and gives it back without a lock or an allocation.
+//! A producer that needs more blocks than there are waits in line until the writer frees some or the growth thread
+//! adds some. It waits with empty hands: either it gets all blocks it needs or it takes none, so two large requests cannot
+//! block each other for ever.
+//!
+//! # Why no wake-up is lost
+//!
+//! The same pattern as [`super::doorbell`]: the producer enters the line, then looks at the queue again; who gives back
+//! blocks pushes them, then looks at the length of the line; each with a `SeqCst` fence in between.
+
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use crossbeam::queue::ArrayQueue;
+
+use super::blocks::Block;
+use super::herald::{Herald, Waiter};
+
+/// The free list.
+pub struct Space {
+    free: ArrayQueue<Block>,
+    /// Length of `line`: stored under its lock, loaded without by whoever gives blocks back.
+    waiting: AtomicUsize,
+    line: Mutex<Vec<Arc<Waiter>>>,
+    herald: Arc<Herald>,
+}
+
+impl Space {
+    /// An empty free list with room for `capacity` blocks.
+    pub fn new(capacity: usize, herald: Arc<Herald>) -> Space {
+        let free = ArrayQueue::new(capacity);
+        Space { free, waiting: AtomicUsize::new(0), line: Mutex::new(Vec::new()), herald }
+    }
+
+    /// Blocks that are free now.
+    pub fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Takes blocks until `into` holds `count`; all or none.
+    #[inline]
+    pub fn take(&self, count: usize, into: &mut Vec<Block>) -> bool {
+        let before = into.len();
+        // Looked up first where several are needed, so that large requests do not take blocks only to give them back.
+        if count > before + 1 && self.free.len() < count - before {
+            return false;
+        }
+        while into.len() < count {
+            match self.free.pop() {
+                Some(block) => into.push(block),
+                None => {
+                    // Somebody else took some meanwhile; others may have found none because of us.
+                    self.give_back(into.drain(before..));
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// As [`Space::take`], but waits until `deadline`. `press` is called each time before it waits: it asks whoever can
+    /// make room to do so.
+    pub fn take_until(&self, deadline: Instant, count: usize, into: &mut Vec<Block>, press: impl Fn()) -> bool {
+        let waiter = Waiter::new();
+        loop {
+            self.enter(&waiter);
+            // Pairs with the fence in `give_back`.
+            fence(Ordering::SeqCst);
+            let done = self.take(count, into);
+            if !done {
+                press();
+            }
+            if done || !waiter.park(deadline) {
+                self.leave(&waiter);
+                return done;
+            }
+        }
+    }
+
+    /// Gives blocks back and wakes those who wait for them.
+    pub fn give_back(&self, blocks: impl Iterator<Item = Block>) {
+        for block in blocks {
+            self.free.push(block).expect("the free list has room for every block there is");
+        }
+        // Pairs with the fence in `take_until`.
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            let line = {
+                let mut line = self.line.lock().expect("no holder of this lock panics");
+                self.waiting.store(0, Ordering::Relaxed);
+                std::mem::take(&mut *line)
+            };
+            line.into_iter().for_each(|waiter| self.herald.enqueue(waiter));
+            self.herald.wake();
+        }
+    }
+
+    fn enter(&self, waiter: &Arc<Waiter>) {
+        let mut line = self.line.lock().expect("no holder of this lock panics");
+        if !line.iter().any(|other| Arc::ptr_eq(other, waiter)) {
+            line.push(Arc::clone(waiter));
+        }
+        self.waiting.store(line.len(), Ordering::Relaxed);
+    }
+
+    fn leave(&self, waiter: &Arc<Waiter>) {
+        let mut line = self.line.lock().expect("no holder of this lock panics");
+        line.retain(|other| !Arc::ptr_eq(other, waiter));
+        self.waiting.store(line.len(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,74 @@
+//! What is wrong, if anything: written by the threads that find out, read by health and by whoever must refuse.
+
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The engine's state of health.
+#[derive(Default)]
+pub struct Status {
+    /// Stored by the writer, loaded by readers. Relaxed: the text behind the lock carries its own ordering.
+    log_fails: AtomicBool,
+    log_error: Mutex<Option<String>>,
+    /// Stored by the sync thread, once.
+    sync_fails: AtomicBool,
+    sync_error: Mutex<Option<String>>,
+    synced: AtomicU64,
+}
+
+impl Status {
+    /// The log could not be written.
+    pub(super) fn log_failed(&self, error: &io::Error) {
+        if !self.log_fails.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the log cannot be written; trying again until it can");
+        }
+        *self.log_error.lock().expect("no holder of this lock panics") = Some(error.to_string());
+    }
+
+    /// The log was written.
+    pub(super) fn log_works(&self) {
+        // Read first: this is the writer's every batch.
+        if self.log_fails.load(Ordering::Relaxed) {
+            self.log_fails.store(false, Ordering::Relaxed);
+            *self.log_error.lock().expect("no holder of this lock panics") = None;
+            tracing::info!("the log can be written again");
+        }
+    }
+
+    /// A sync of the log failed.
+    pub(super) fn sync_failed(&self, error: &io::Error) {
+        tracing::error!(%error, "fdatasync of the log failed; `synced` is refused until a restart");
+        *self.sync_error.lock().expect("no holder of this lock panics") = Some(error.to_string());
+        self.sync_fails.store(true, Ordering::Relaxed);
+    }
+
+    /// The log is on the disk up to byte `end`.
+    pub(super) fn synced(&self, end: u64) {
+        self.synced.store(end, Ordering::Relaxed);
+    }
+
+    /// Whether the log cannot be written at the moment.
+    pub fn is_log_failing(&self) -> bool {
+        self.log_fails.load(Ordering::Relaxed)
+    }
+
+    /// Whether a sync of the log has failed since the start.
+    pub fn has_sync_failed(&self) -> bool {
+        self.sync_fails.load(Ordering::Relaxed)
+    }
+
+    /// Why the log cannot be written, if it cannot.
+    pub fn log_error(&self) -> Option<String> {
+        self.log_error.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Why a sync failed, if one did.
+    pub fn sync_error(&self) -> Option<String> {
+        self.sync_error.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Bytes of the log that are known to be on the disk.
+    pub fn synced_bytes(&self) -> u64 {
+        self.synced.load(Ordering::Relaxed)
+    }
+}

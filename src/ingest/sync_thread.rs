@@ -1,0 +1,148 @@
+//! The sync thread: `fdatasync` of the log, beside the writer, so that appends go on.
+//!
+//! It syncs when somebody waits for `synced` (all who wait at that moment share one sync: group commit) and by the policy
+//! of `METRICS_FSYNC`. A sync covers what was published before it began.
+//!
+//! # A failed sync is not forgotten
+//!
+//! After a failed `fdatasync` the kernel may have dropped the dirty pages and will report success the next time (that is
+//! what "fsyncgate" was about), so a later success proves nothing about the bytes of now. The failure is sticky: those
+//! who wait get an error, so does everyone who asks for `synced` afterwards, and health shows it until the process is
+//! restarted on a disk that somebody has looked at.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::herald::{Herald, Waiter};
+use super::status::Status;
+use crate::log::fs::AppendFile;
+
+/// When the log is synced though nobody waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// Not at all: the kernel writes back when it likes.
+    Never,
+    /// After each publication.
+    Always,
+    /// This often, if there is something new.
+    Every(Duration),
+}
+
+#[derive(Default)]
+struct Work {
+    file: Option<Arc<dyn AppendFile>>,
+    /// Bytes in the log.
+    published: u64,
+    /// Bytes that are on the disk.
+    synced: u64,
+    /// Who waits for the log to be on the disk up to which byte; ascending.
+    waiters: VecDeque<(u64, Arc<Waiter>)>,
+    failed: bool,
+    stopping: bool,
+}
+
+/// What the writer and the sync thread share. Locked by each for a moment, never across a sync.
+pub(super) struct SyncThread {
+    policy: FsyncPolicy,
+    work: Mutex<Work>,
+    bell: Condvar,
+}
+
+impl SyncThread {
+    pub fn new(policy: FsyncPolicy, file: Option<Arc<dyn AppendFile>>, length: u64) -> SyncThread {
+        let work = Work { file, published: length, ..Work::default() };
+        SyncThread { policy, work: Mutex::new(work), bell: Condvar::new() }
+    }
+
+    /// The writer has published up to `length`.
+    pub fn published(&self, file: Option<&Arc<dyn AppendFile>>, length: u64) {
+        let mut work = self.work.lock().expect("no holder of this lock panics");
+        if work.file.is_none() {
+            work.file = file.cloned();
+        }
+        work.published = length;
+        if !work.waiters.is_empty() || self.policy == FsyncPolicy::Always {
+            self.bell.notify_one();
+        }
+    }
+
+    /// `waiter` is to be told when the log is on the disk up to byte `end`. [`SyncThread::published`] follows.
+    pub fn wait_for(&self, end: u64, waiter: Arc<Waiter>) {
+        self.work.lock().expect("no holder of this lock panics").waiters.push_back((end, waiter));
+    }
+
+    /// Ends the thread after a last sync.
+    pub fn stop(&self) {
+        self.work.lock().expect("no holder of this lock panics").stopping = true;
+        self.bell.notify_one();
+    }
+
+    /// The thread's body. Answers whether all that was published has been synced without a failure.
+    pub fn run(&self, status: &Status, herald: &Herald) -> bool {
+        let mut last = Instant::now();
+        let mut work = self.work.lock().expect("no holder of this lock panics");
+        loop {
+            let dirty = work.published > work.synced && !work.failed;
+            let due = match self.policy {
+                FsyncPolicy::Never => false,
+                FsyncPolicy::Always => dirty,
+                FsyncPolicy::Every(interval) => dirty && last.elapsed() >= interval,
+            };
+            let awaited = work.waiters.front().is_some_and(|(wanted, _)| *wanted <= work.published);
+            if awaited || due || (work.stopping && dirty) {
+                work = self.sync(work, status, herald);
+                last = Instant::now();
+                continue;
+            }
+            if work.stopping {
+                return !work.failed;
+            }
+            work = match self.policy {
+                FsyncPolicy::Every(interval) => {
+                    let left = interval.saturating_sub(last.elapsed()).max(Duration::from_millis(1));
+                    let left = if dirty { left } else { interval };
+                    self.bell.wait_timeout(work, left).expect("no holder of this lock panics").0
+                }
+                _ => self.bell.wait(work).expect("no holder of this lock panics"),
+            };
+        }
+    }
+
+    fn sync<'a>(
+        &'a self,
+        work: std::sync::MutexGuard<'a, Work>,
+        status: &Status,
+        herald: &Herald,
+    ) -> std::sync::MutexGuard<'a, Work> {
+        let (file, end, failed) = (work.file.clone(), work.published, work.failed);
+        drop(work);
+        let result = match &file {
+            Some(file) if !failed => file.sync_data(),
+            _ => Ok(()),
+        };
+        let mut work = self.work.lock().expect("no holder of this lock panics");
+        match result {
+            Ok(()) if !work.failed => {
+                work.synced = end;
+                status.synced(end);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                work.failed = true;
+                status.sync_failed(&error);
+            }
+        }
+        let mut woken = false;
+        while work.waiters.front().is_some_and(|(wanted, _)| *wanted <= end || work.failed) {
+            let (_, waiter) = work.waiters.pop_front().expect("the queue has a front");
+            waiter.completion.synced(!work.failed);
+            herald.enqueue(waiter);
+            woken = true;
+        }
+        if woken {
+            herald.wake();
+        }
+        work
+    }
+}

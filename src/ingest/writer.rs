@@ -1,0 +1,231 @@
+//! The writer thread: frames out of the ring, into the log.
+//!
+//! One thread, so that the log has one writer and the counts one counter. It is woken by the first frame after a rest,
+//! gathers for the publish interval (or not, if somebody waits), and publishes what the ring holds by `writev`. Then, in
+//! this order: published position, counts, recent window, those who wait for `written`, blocks freed, the sync thread told.
+//!
+//! # When the log cannot be written
+//!
+//! The rest of the batch is tried again, with a pause that doubles from 10 ms to 1 s, for as long as it takes: nothing
+//! else may follow a half-written line. Meanwhile health says so, frames stay in the journal, and once that is full new
+//! events are refused. When the file system takes bytes again, everything goes on by itself.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::frame::Frame;
+use super::herald::Waiter;
+use super::sync_thread::SyncThread;
+use super::{Level, Shared};
+use crate::failpoint;
+use crate::log::LiveFile;
+
+/// Slices a `writev` takes at the most (`IOV_MAX` of Linux).
+const SLICES_MAX: usize = 1024;
+/// First and longest pause before a failed write is tried again.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// How often a writer that waits for the disk looks whether it is to give up.
+const STOP_CHECK: Duration = Duration::from_millis(20);
+
+/// What the writer thread owns.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    live: LiveFile,
+    sync_thread: Arc<SyncThread>,
+    /// Lines in the log.
+    sequence: u64,
+    batch: Vec<Frame>,
+    /// Kept for its allocation; empty between publications.
+    slices: Vec<IoSlice<'static>>,
+    name_scratch: Vec<u8>,
+}
+
+/// The writer was told to give up while the log could not be written.
+struct GaveUp;
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>, live: LiveFile, sync_thread: Arc<SyncThread>, sequence: u64) -> Writer {
+        Writer { shared, live, sync_thread, sequence, batch: vec![], slices: vec![], name_scratch: vec![] }
+    }
+
+    /// Runs until the engine stops and the ring is empty: `true` then. `false` if it had to leave frames in the journal.
+    pub fn run(mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        shared.doorbell.attend();
+        loop {
+            let stopping = shared.stopping.load(Ordering::Acquire);
+            if self.publish_ring().is_err() {
+                return false;
+            }
+            if stopping && shared.ring.is_empty() {
+                return true;
+            }
+            let quiet = || {
+                shared.ring.is_empty()
+                    && shared.barriers.is_empty()
+                    && shared.stopping.load(Ordering::Relaxed) == stopping
+            };
+            shared.doorbell.wait(quiet);
+            shared.doorbell.gather(shared.config.publish_interval);
+        }
+    }
+
+    /// Publishes what the ring holds now, and then lets those go on who waited for that.
+    fn publish_ring(&mut self) -> Result<(), GaveUp> {
+        let shared = Arc::clone(&self.shared);
+        // Taken first: whatever was committed before one of them came is in the ring by now.
+        let barriers: Vec<Arc<Waiter>> = std::iter::from_fn(|| shared.barriers.pop()).collect();
+        let mut left = shared.ring.len();
+        while left > 0 {
+            let mut slices = 0;
+            while left > 0 && slices < SLICES_MAX {
+                let Some(frame) = shared.ring.pop() else { break };
+                slices += frame.blocks();
+                left -= 1;
+                self.batch.push(frame);
+            }
+            if self.batch.is_empty() {
+                break;
+            }
+            self.publish_batch()?;
+        }
+        if shared.space.free() < shared.journal.region().minted() as usize / 4 {
+            shared.growth.demand();
+        }
+        if !barriers.is_empty() {
+            for waiter in barriers {
+                waiter.completion.written(self.sequence);
+                shared.herald.enqueue(waiter);
+            }
+            shared.herald.wake();
+        }
+        Ok(())
+    }
+
+    fn publish_batch(&mut self) -> Result<(), GaveUp> {
+        let shared = Arc::clone(&self.shared);
+        let region = shared.journal.region();
+        let mut place = self.live.length();
+        for frame in &self.batch {
+            region.header(frame.head()).place(place);
+            place += frame.bytes as u64;
+        }
+        failpoint::hit("publish.placed");
+        self.write_batch()?;
+        failpoint::hit("publish.written");
+
+        // Release: a producer that sees the new length as its base has the lines before it published.
+        shared.published.store(self.live.length(), Ordering::Release);
+        let lines: usize = self.batch.iter().map(|frame| frame.lines).sum();
+        self.count_batch(lines);
+        let first_sequence = self.sequence + 1;
+        self.sequence += lines as u64;
+        self.tell_waiters(first_sequence);
+        self.sync_thread.published(self.live.file(), self.live.length());
+        shared.space.give_back(self.batch.drain(..).flat_map(|frame| {
+            region.header(frame.head()).free();
+            failpoint::hit("publish.freed");
+            frame.into_blocks()
+        }));
+        Ok(())
+    }
+
+    /// Writes the batch, however often it takes.
+    fn write_batch(&mut self) -> Result<(), GaveUp> {
+        let shared = Arc::clone(&self.shared);
+        let region = shared.journal.region();
+        let mut slices: Vec<IoSlice<'_>> = recycle(std::mem::take(&mut self.slices));
+        slices.extend(self.batch.iter().flat_map(|frame| frame.pieces(region)).map(IoSlice::new));
+        let mut rest = &mut slices[..];
+        let mut pause = RETRY_PAUSES.0;
+        // A batch of few, long frames can have more slices than one call takes.
+        let mut result = Ok(());
+        while result.is_ok() && !rest.is_empty() {
+            let end = rest.len().min(SLICES_MAX);
+            let (mut now, later) = std::mem::take(&mut rest).split_at_mut(end);
+            let failed = loop {
+                match self.live.append(&mut now) {
+                    Ok(()) => break false,
+                    Err(error) => {
+                        shared.status.log_failed(&error);
+                        if !shared.pause_unless_giving_up(pause) {
+                            break true;
+                        }
+                        pause = (pause * 2).min(RETRY_PAUSES.1);
+                    }
+                }
+            };
+            if failed {
+                result = Err(GaveUp);
+            }
+            rest = later;
+        }
+        if result.is_ok() {
+            shared.status.log_works();
+        }
+        self.slices = recycle(slices);
+        result
+    }
+
+    fn count_batch(&mut self, lines: usize) {
+        let shared = Arc::clone(&self.shared);
+        let region = shared.journal.region();
+        for frame in &self.batch {
+            frame.for_each_name(region, &mut self.name_scratch, |name, count| shared.counters.add(name, count));
+        }
+        let mut skip = lines.saturating_sub(shared.recent.capacity());
+        let mut first = 0;
+        while first < self.batch.len() && skip >= self.batch[first].lines {
+            skip -= self.batch[first].lines;
+            first += 1;
+        }
+        let kept = self.batch[first..].iter().flat_map(|frame| frame.pieces(region));
+        shared.recent.extend(skip, kept);
+    }
+
+    fn tell_waiters(&mut self, mut sequence: u64) {
+        let mut woken = false;
+        let mut end = self.live.length() - self.batch.iter().map(|frame| frame.bytes as u64).sum::<u64>();
+        for frame in &mut self.batch {
+            end += frame.bytes as u64;
+            if let Some((level, waiter)) = frame.waiter.take() {
+                waiter.completion.written(sequence);
+                if level == Level::Synced {
+                    self.sync_thread.wait_for(end, waiter);
+                } else {
+                    self.shared.herald.enqueue(waiter);
+                    woken = true;
+                }
+            }
+            sequence += frame.lines as u64;
+        }
+        if woken {
+            self.shared.herald.wake();
+        }
+    }
+}
+
+impl Shared {
+    /// Sleeps for `pause`; `false` as soon as the engine has given up on publishing.
+    fn pause_unless_giving_up(&self, pause: Duration) -> bool {
+        let end = Instant::now() + pause;
+        loop {
+            if self.giving_up.load(Ordering::Relaxed) {
+                return false;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(STOP_CHECK));
+        }
+    }
+}
+
+/// An empty vector with the allocation of `slices`: the lifetime changes, the memory stays.
+fn recycle<'a>(mut slices: Vec<IoSlice<'_>>) -> Vec<IoSlice<'a>> {
+    slices.clear();
+    slices.into_iter().map(|_| unreachable!("the vector is empty")).collect()
+}

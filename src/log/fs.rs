@@ -1,0 +1,100 @@
+//! The few file-system calls the log makes, behind a trait: the seam for fault tests.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags};
+
+/// A file that only grows.
+///
+/// All methods take `&self`: the writer appends while the sync thread waits in [`AppendFile::sync_data`].
+pub trait AppendFile: Send + Sync {
+    /// Appends some of `slices` at the end of the file and says how many bytes went in (as `writev` does).
+    fn append(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// The file's length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Waits until data and length are on the disk (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Fills `buffer` from `offset` on.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// What the log asks of a file system.
+pub trait Fs: Send + Sync {
+    /// Opens an existing file for appending; `None` if there is none.
+    fn open(&self, path: &Path) -> io::Result<Option<Arc<dyn AppendFile>>>;
+    /// Creates a file, or empties the one that is there, and opens it for appending.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>>;
+    /// Renames, failing with [`io::ErrorKind::AlreadyExists`] where `to` exists.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Waits until a directory's entries are on the disk.
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The operating system's files.
+pub struct OsFs;
+
+/// Mode of a new log: its owner writes, everybody who may enter the directory reads (tailers run as other users).
+const LOG_MODE: u32 = 0o644;
+
+impl Fs for OsFs {
+    fn open(&self, path: &Path) -> io::Result<Option<Arc<dyn AppendFile>>> {
+        match OpenOptions::new().read(true).append(true).open(path) {
+            Ok(file) if file.metadata()?.is_file() => Ok(Some(Arc::new(file))),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(LOG_MODE).open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // File systems without RENAME_NOREPLACE say EINVAL; a hard link does not replace either.
+            Err(rustix::io::Errno::INVAL) => {
+                std::fs::hard_link(from, to)?;
+                std::fs::remove_file(from)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+}
+
+impl AppendFile for File {
+    fn append(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&mut &*self).write_vectored(slices)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, offset)
+    }
+}

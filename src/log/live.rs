@@ -1,0 +1,117 @@
+//! The live file: created with its first batch in it, then appended to.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::fs::{AppendFile, Fs};
+use crate::failpoint;
+
+/// The live file of the log and how long it is.
+///
+/// INVARIANT: `length` is the number of bytes that are in the file; between two calls of [`LiveFile::append`] that
+/// succeeded it ends with a newline.
+pub struct LiveFile {
+    fs: Arc<dyn Fs>,
+    path: PathBuf,
+    file: Option<Arc<dyn AppendFile>>,
+    /// The first batch is still in the staging file, not yet renamed into place.
+    staged: bool,
+    length: u64,
+}
+
+impl LiveFile {
+    /// Opens the file at `path`, or remembers that it is to be created with its first batch.
+    ///
+    /// # Errors
+    /// Whatever opening the file or removing a left-over staging file says; a `path` that is no regular file is
+    /// [`io::ErrorKind::InvalidInput`].
+    pub fn open(fs: Arc<dyn Fs>, path: &Path) -> io::Result<LiveFile> {
+        let mut live = LiveFile { fs, path: path.to_owned(), file: None, staged: false, length: 0 };
+        match live.fs.remove(&live.staging()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        live.file = live.fs.open(path)?;
+        if let Some(file) = &live.file {
+            live.length = file.length()?;
+        }
+        Ok(live)
+    }
+
+    /// Bytes in the file. Zero also where there is no file yet.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The open file, once there is one at its path.
+    pub fn file(&self) -> Option<&Arc<dyn AppendFile>> {
+        if self.staged { None } else { self.file.as_ref() }
+    }
+
+    /// Appends all of `slices`, continuing short writes.
+    ///
+    /// # Errors
+    /// After an error `slices` has been advanced by what did go in, and holds the rest: the caller must come back with
+    /// exactly that before it appends anything else, or a line would be glued to another.
+    pub fn append(&mut self, slices: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => Arc::clone(file),
+            None => {
+                let file = self.fs.create(&self.staging())?;
+                self.staged = true;
+                self.file.insert(file).clone()
+            }
+        };
+        // Empty slices at the front would make a `writev` that returns 0 look like a file that takes nothing.
+        IoSlice::advance_slices(slices, 0);
+        while !slices.is_empty() {
+            if failpoint::due("publish.written_half") {
+                file.append(&[IoSlice::new(&slices[0][..slices[0].len() / 2])])?;
+                failpoint::die();
+            }
+            match file.append(slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.advance(slices, written as u64),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // A call that failed may have left a part behind: the file's own length is the truth.
+                    let length = file.length()?;
+                    self.advance(slices, length.saturating_sub(self.length));
+                    return Err(error);
+                }
+            }
+        }
+        if self.staged { self.put_in_place() } else { Ok(()) }
+    }
+
+    fn advance(&mut self, slices: &mut &mut [IoSlice<'_>], written: u64) {
+        let left: u64 = slices.iter().map(|slice| slice.len() as u64).sum();
+        // More than we have left to write can only be a stranger's bytes; they are behind ours.
+        IoSlice::advance_slices(slices, written.min(left) as usize);
+        self.length += written;
+    }
+
+    /// Renames the staging file, now with its first batch in it, to the log's path.
+    fn put_in_place(&mut self) -> io::Result<()> {
+        let staging = self.staging();
+        if let Err(error) = self.fs.rename_new(&staging, &self.path) {
+            // An empty file that somebody made meanwhile (`touch`) may go; anything else is not ours to replace.
+            let theirs = self.fs.open(&self.path)?.map(|file| file.length()).transpose()?;
+            if error.kind() != io::ErrorKind::AlreadyExists || theirs != Some(0) {
+                return Err(error);
+            }
+            self.fs.remove(&self.path)?;
+            self.fs.rename_new(&staging, &self.path)?;
+        }
+        self.staged = false;
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        self.fs.sync_directory(directory.unwrap_or(Path::new(".")))
+    }
+
+    fn staging(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".new");
+        name.into()
+    }
+}

@@ -1,0 +1,89 @@
+//! The lock that keeps a second process away from a log.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// An exclusive advisory lock (`flock`) on `<log>.lock`. The kernel lets go of it when the process ends, however it
+/// ends; the file stays, and a leftover file without a holder means nothing.
+pub struct Lock {
+    _file: File,
+}
+
+/// Why a log could not be locked.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another process has the log open.
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// What the holder wrote of itself: its process number.
+        holder: String,
+    },
+    /// The lock file could not be opened or locked.
+    Io(PathBuf, io::Error),
+}
+
+impl std::fmt::Display for LockError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LockError::Held { path, holder } => {
+                let holder = if holder.is_empty() { "unknown" } else { holder };
+                write!(f, "the log is open in another process (pid {holder}), which holds {}", path.display())
+            }
+            LockError::Io(path, error) => write!(f, "cannot lock {}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for LockError {}
+
+impl Lock {
+    /// Locks the log at `log` without waiting.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] if another process has it, [`LockError::Io`] if the lock file cannot be used.
+    pub fn acquire(log: &Path) -> Result<Lock, LockError> {
+        let mut name = log.to_owned().into_os_string();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let failed = |error| LockError::Io(path.clone(), error);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Only for the message: an unreadable holder is an unknown one.
+                file.read_to_string(&mut holder).ok();
+                return Err(LockError::Held { path, holder: holder.trim().to_owned() });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_lock_is_refused_and_names_the_holder_until_the_first_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("metrics.jsonl");
+        let first = Lock::acquire(&log).unwrap();
+        let refused = Lock::acquire(&log).err().unwrap().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(refused.contains("metrics.jsonl.lock"), "{refused}");
+        drop(first);
+        Lock::acquire(&log).unwrap();
+    }
+}

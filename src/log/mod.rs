@@ -1,0 +1,36 @@
+//! The log on disk: one live JSONL file that other programs tail while it is written.
+//!
+//! # The contract with those who tail the file
+//!
+//! 1. Every byte before the end of file is final, and the size never runs ahead of the data: lines arrive by
+//!    `writev` on a descriptor opened with `O_APPEND`, never through a mapping (see `docs/ARCHITECTURE.md` for the
+//!    measurement behind that).
+//! 2. Lines are whole and in the order in which they were acknowledged. A `writev` that comes back short, or fails
+//!    half way, is followed by the rest of itself and by nothing else: [`LiveFile::append`] advances its slices by what
+//!    went in, and its caller comes back with what is left.
+//! 3. The file never shrinks and is never rewritten.
+//! 4. The file appears with its first batch in it: that batch is written beside it (`….new`, which no `*.jsonl`
+//!    pattern matches) and renamed into place.
+//! 5. A line that a power cut tore and the journal cannot complete is closed in place into valid JSON marked
+//!    `"torn":true` ([`torn`]); no count and no reader of ours takes it for an event.
+//! 6. One process has the log open: [`lock`] holds an advisory lock on `<file>.lock` until the process ends.
+//!
+//! # Owner
+//!
+//! The writer thread of the ingest room owns the [`LiveFile`]; the sync thread shares the open file to call
+//! `fdatasync` beside it. Before those threads start, recovery owns both.
+//!
+//! # When things fail
+//!
+//! A full disk or an I/O error leaves the file at a length that is known and the caller with the rest of its slices:
+//! trying again later is always right. Every call goes through [`fs::Fs`], the seam at which tests cut writes short, fill the
+//! disk and fail syncs.
+
+pub mod fs;
+mod lines;
+mod live;
+pub mod lock;
+pub mod torn;
+
+pub use lines::{Ending, for_each_line};
+pub use live::LiveFile;

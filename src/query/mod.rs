@@ -1,0 +1,7 @@
+//! Reading what is stored: on the counts and the recent window that the writer keeps.
+//!
+//! Nothing here holds the writer back for longer than a copy of the window.
+
+mod snapshot;
+
+pub use snapshot::snapshot;
