@@ -80,6 +80,21 @@ fn without_a_wish_the_configured_level_holds() {
 }
 
 #[test]
+fn synced_is_reached_whatever_the_rhythm_of_syncs() {
+    for fsync in ["always", "20ms"] {
+        let (_folder, launch, server) = start(&[("METRICS_FSYNC", fsync)]);
+        let mut client = server.connect();
+        for level in ["journaled", "synced"] {
+            let answer = client
+                .post(&with_level(EVENT, level), &event("visitor-1"))
+                .expect(202);
+            assert_eq!(answer.header("x-ack"), Some(level), "{fsync}");
+        }
+        assert_eq!(log::lines(&launch.log()).len(), 2, "{fsync}");
+    }
+}
+
+#[test]
 fn an_unknown_level_is_refused_and_stores_nothing() {
     let (_folder, launch, server) = start(&[("METRICS_ACK", "written")]);
     let mut client = server.connect();

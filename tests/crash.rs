@@ -30,12 +30,13 @@ const PUBLISH_INTERVALS: [&str; 4] = ["1ms", "1ms", "5ms", "50ms"];
 
 /// One log over many lives of the server.
 struct Story {
-    folder: tempfile::TempDir,
     launch: Launch,
     books: Books,
     follower: Follower,
     rng: Rng,
     seed: u64,
+    /// The last to be dropped, after the follower.
+    _folder: tempfile::TempDir,
 }
 
 impl Story {
@@ -44,12 +45,12 @@ impl Story {
         let launch = Launch::new(folder.path());
         let (books, follower) = (Books::new(&launch.log()), Follower::start(&launch.log()));
         Self {
-            folder,
             launch,
             books,
             follower,
             rng: Rng::new(seed),
             seed,
+            _folder: folder,
         }
     }
 
@@ -87,7 +88,6 @@ impl Story {
             "a clean stop leaves nothing in the journal"
         );
         self.follower.finish();
-        drop(self.folder);
     }
 }
 

@@ -42,7 +42,11 @@ fn assert_refused_and_closed(server: &Server, what: &str, bytes: &[u8]) {
 fn the_answer_to_an_event_says_what_was_done() {
     let (_folder, launch, server) = start();
     let answer = server.connect().post(EVENT, &event(1)).expect(202);
-    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(
+        answer
+            .header("content-type")
+            .is_some_and(|kind| kind.starts_with("application/json"))
+    );
     let file = launch.log().to_str().unwrap().to_owned();
     assert_eq!(answer.json(), json!({"ok": true, "stored": 1, "file": file}));
 }

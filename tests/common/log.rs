@@ -105,7 +105,8 @@ impl Reader {
 pub struct Follower {
     path: PathBuf,
     must_stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<u8>>,
+    /// There until it is joined.
+    thread: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl Follower {
@@ -119,14 +120,15 @@ impl Follower {
         Self {
             path: path.to_owned(),
             must_stop,
-            thread,
+            thread: Some(thread),
         }
     }
 
     /// Reads to the end once more and checks that what was seen on the way is what the file holds.
-    pub fn finish(self) {
+    pub fn finish(mut self) {
         self.must_stop.store(true, Ordering::Release);
-        let seen = self.thread.join().expect("the follower saw the contract kept");
+        let thread = self.thread.take().expect("only here and in drop");
+        let seen = thread.join().expect("the follower saw the contract kept");
         let holds = bytes(&self.path);
         // Not assert_eq: nobody wants megabytes in the message.
         assert!(
@@ -135,6 +137,16 @@ impl Follower {
             seen.len(),
             holds.len()
         );
+    }
+}
+
+impl Drop for Follower {
+    /// Ends the thread of a follower that a failed test leaves behind, before the file goes.
+    fn drop(&mut self) {
+        self.must_stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
