@@ -1,0 +1,300 @@
+//! The process is killed at any moment and at each step of its protocol. Afterwards every acknowledged event is
+//! in the log once, every other at most once, and who followed the file has seen exactly what it holds.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+
+use common::Rng;
+use common::http::BEHAVIOR;
+use common::load::{Books, Load};
+use common::log::{self, Follower};
+use common::server::{Launch, Server};
+use rustix::process::Signal;
+
+/// The rounds of kills at random moments.
+const ROUNDS: u64 = 20;
+
+/// The rounds with a kill at one step of the protocol.
+const FAILPOINT_ROUNDS: u64 = 3;
+
+/// How often a start with a kill in its recovery is tried until there is something to recover.
+const RECOVERY_ATTEMPTS: u64 = 20;
+
+const ALL_LEVELS: &[&str] = &["", "", "", "journaled", "written", "synced"];
+const JOURNALED: &[&str] = &["journaled"];
+const SYNCED: &[&str] = &["synced"];
+
+/// The publish intervals that rounds are played with: with a long one, much is only in the journal.
+const PUBLISH_INTERVALS: [&str; 4] = ["1ms", "1ms", "5ms", "50ms"];
+
+/// One log over many lives of the server.
+struct Story {
+    launch: Launch,
+    books: Books,
+    follower: Follower,
+    rng: Rng,
+    seed: u64,
+    /// The last to be dropped, after the follower.
+    _folder: tempfile::TempDir,
+}
+
+impl Story {
+    fn new(seed: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let launch = Launch::new(folder.path());
+        let (books, follower) = (Books::new(&launch.log()), Follower::start(&launch.log()));
+        Self {
+            launch,
+            books,
+            follower,
+            rng: Rng::new(seed),
+            seed,
+            _folder: folder,
+        }
+    }
+
+    fn launch_round(&mut self) -> Launch {
+        self.launch
+            .clone()
+            .set("METRICS_PUBLISH_INTERVAL", self.rng.pick(&PUBLISH_INTERVALS))
+    }
+
+    /// Puts load on `server` and kills it after a random number of acknowledgements.
+    fn load_and_kill(&mut self, server: Server, round: u64, levels: &'static [&'static str], count_max: u64) {
+        let load = Load::start(server.address(), round, self.seed, levels);
+        load.await_acknowledged(self.rng.between(1, count_max));
+        server.kill9();
+        self.books.add(&load.finish());
+    }
+
+    /// Checks what the server has made of the log.
+    fn check(&mut self, server: &Server, context: &str) {
+        let context = format!("seed {}, {context}", self.seed);
+        self.books.check_log(&context);
+        self.books
+            .check_snapshot(server.address(), &self.launch.log(), &context);
+    }
+
+    /// Ends the story in the orderly way and lets the follower compare.
+    fn finish(mut self) {
+        let server = self.launch.start();
+        self.check(&server, "the last restart");
+        server.stop();
+        self.books.check_log("the last stop");
+        assert!(self.books.stored_count() > 0, "something was stored");
+        assert!(
+            log::is_absent_or_empty(&self.launch.journal()),
+            "a clean stop leaves nothing in the journal"
+        );
+        self.follower.finish();
+    }
+}
+
+fn is_killed(status: std::process::ExitStatus) -> bool {
+    status.signal() == Some(Signal::KILL.as_raw())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_by_twenty_kills() {
+    let mut story = Story::new(1);
+    for round in 0..ROUNDS {
+        let server = story.launch_round().start();
+        story.check(&server, &format!("before round {round}"));
+        story.load_and_kill(server, round, ALL_LEVELS, 3_000);
+    }
+    story.finish();
+}
+
+#[test]
+fn a_restart_takes_over_what_only_the_journal_held() {
+    let mut story = Story::new(2);
+    let mut recovered = 0;
+    for round in 0..5 {
+        let server = story.launch.clone().set("METRICS_PUBLISH_INTERVAL", "2s").start();
+        recovered += server.recovered();
+        story.check(&server, &format!("before round {round}"));
+        story.load_and_kill(server, round, JOURNALED, 2_000);
+    }
+    let server = story.launch.start();
+    recovered += server.recovered();
+    assert!(
+        recovered > 0,
+        "with so long an interval some events were in the journal only"
+    );
+    server.stop();
+    story.finish();
+}
+
+#[test]
+fn synced_events_are_there_after_a_kill() {
+    let mut story = Story::new(3);
+    for round in 0..4 {
+        let server = story.launch.start();
+        story.check(&server, &format!("before round {round}"));
+        story.load_and_kill(server, round, SYNCED, 600);
+    }
+    story.finish();
+}
+
+#[test]
+fn a_kill_right_after_a_start_changes_nothing() {
+    let mut story = Story::new(4);
+    let server = story.launch.start();
+    story.load_and_kill(server, 0, JOURNALED, 2_000);
+    for _ in 0..5 {
+        story.launch.start().kill9();
+    }
+    story.finish();
+}
+
+/// Kills the server at the seeded passing of a step while it writes, and checks the log after each restart.
+fn kill_while_writing(failpoint: &str, seed: u64) {
+    if !cfg!(debug_assertions) {
+        eprintln!("skipped: only debug builds have failpoints");
+        return;
+    }
+    let mut story = Story::new(seed);
+    for round in 0..FAILPOINT_ROUNDS {
+        // The first rounds end at an early passing, the later ones in full swing.
+        let passing = story.rng.between(1, [1, 20, 80][round as usize % 3]);
+        let context = format!("{failpoint}:{passing}");
+        let mut server = story.launch_round().set("FLOODGATE_FAILPOINT", &context).start();
+        let load = Load::start(server.address(), round, story.seed, ALL_LEVELS);
+        let status = server.wait();
+        assert!(
+            is_killed(status),
+            "{context}: ended by itself: {status}\n{}",
+            server.stderr()
+        );
+        story.books.add(&load.finish());
+        let server = story.launch.start();
+        story.check(&server, &context);
+        server.kill9();
+    }
+    story.finish();
+}
+
+/// Kills the server with a full journal, then again at a step of its recovery, and checks the next restart.
+fn kill_while_recovering(failpoint: &str, seed: u64) {
+    if !cfg!(debug_assertions) {
+        eprintln!("skipped: only debug builds have failpoints");
+        return;
+    }
+    let mut story = Story::new(seed);
+    let mut kills = 0;
+    for round in 0..RECOVERY_ATTEMPTS {
+        // Every other first life ends within a write, so that there is half a line to finish.
+        let mut launch = story.launch.clone().set("METRICS_PUBLISH_INTERVAL", "500ms");
+        if round % 2 == 1 {
+            launch = launch.set("FLOODGATE_FAILPOINT", "publish.written_half");
+            let mut server = launch.start();
+            let load = Load::start(server.address(), round, story.seed, JOURNALED);
+            server.wait();
+            story.books.add(&load.finish());
+        } else {
+            let server = launch.start();
+            story.load_and_kill(server, round, JOURNALED, 1_000);
+        }
+        match story
+            .launch
+            .clone()
+            .set("FLOODGATE_FAILPOINT", failpoint)
+            .try_start()
+        {
+            Ok(server) => server.kill9(),
+            Err(ended) => {
+                assert!(
+                    is_killed(ended.status),
+                    "{failpoint}: {}\n{}",
+                    ended.status,
+                    ended.stderr
+                );
+                kills += 1;
+            }
+        }
+        let server = story.launch.start();
+        story.check(&server, &format!("{failpoint}, round {round}"));
+        server.kill9();
+        if kills >= FAILPOINT_ROUNDS {
+            break;
+        }
+    }
+    assert!(kills > 0, "{failpoint} was never passed");
+    story.finish();
+}
+
+/// Makes the list of failpoints, and one test of each.
+macro_rules! failpoint_tests {
+    ($($test:ident: $play:ident($failpoint:literal),)+) => {
+        /// Every step at which a debug build can kill itself.
+        const FAILPOINTS: &[&str] = &[$($failpoint),+];
+
+        $(
+            #[test]
+            fn $test() {
+                let seed = 100 + FAILPOINTS.iter().position(|known| *known == $failpoint).unwrap_or(0) as u64;
+                $play($failpoint, seed);
+            }
+        )+
+    };
+}
+
+failpoint_tests! {
+    a_kill_with_a_block_reserved: kill_while_writing("commit.reserved"),
+    a_kill_with_the_lines_copied: kill_while_writing("commit.copied"),
+    a_kill_with_the_frame_committed: kill_while_writing("commit.committed"),
+    a_kill_with_the_frame_pushed: kill_while_writing("commit.pushed"),
+    a_kill_with_half_of_the_frames_placed: kill_while_writing("publish.placed_half"),
+    a_kill_with_the_frames_placed: kill_while_writing("publish.placed"),
+    a_kill_within_the_write: kill_while_writing("publish.written_half"),
+    a_kill_with_the_frames_written: kill_while_writing("publish.written"),
+    a_kill_with_the_blocks_freed: kill_while_writing("publish.freed"),
+    a_kill_of_recovery_with_the_frames_placed: kill_while_recovering("recover.placed"),
+    a_kill_of_recovery_with_the_frames_written: kill_while_recovering("recover.written"),
+}
+
+#[test]
+fn a_clean_restart_finds_the_journal_empty_and_everything_else_as_it_was() {
+    let mut story = Story::new(5);
+    let server = story.launch.start();
+    let load = Load::start(server.address(), 0, story.seed, ALL_LEVELS);
+    load.await_acknowledged(2_000);
+    story.books.add(&load.stop());
+    let path = format!("{BEHAVIOR}?limit=500");
+    let before = server.connect().get(&path).expect(200).json();
+    server.stop();
+    assert!(
+        log::is_absent_or_empty(&story.launch.journal()),
+        "a clean stop leaves nothing in the journal"
+    );
+
+    let server = story.launch.start();
+    assert_eq!(server.recovered(), 0);
+    let after = server.connect().get(&path).expect(200).json();
+    assert_eq!(before["last_events"].as_array().map(Vec::len), Some(500));
+    assert_eq!(
+        before, after,
+        "totals, recent events and size are those of before"
+    );
+    story.check(&server, "after a clean restart");
+    server.stop();
+    story.finish();
+}
+
+#[test]
+fn the_journal_is_private_to_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::new(folder.path());
+    let server = launch.start();
+    server
+        .connect()
+        .post(common::http::EVENT, r#"{"visitor_id":"visitor","event":"view"}"#)
+        .expect(202);
+    let mode = std::fs::metadata(launch.journal())
+        .expect("the journal is beside the log")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
