@@ -23,7 +23,7 @@ pub use ack::name as level_name;
 use crate::config::Config;
 use crate::event::{Lines, Parser};
 use crate::http::{MakeService, Output, OwedSlot, Prepared, Request, Service};
-use crate::ingest::{Commitment, Engine, Level, Producer, View};
+use crate::ingest::{Commitment, Engine, Entrance, Level, Producer, View};
 
 /// What all sessions share.
 struct Shared {
@@ -42,12 +42,12 @@ struct Shared {
 /// Makes a session for each connection.
 pub struct Api {
     shared: Arc<Shared>,
-    engine: Arc<Engine>,
+    entrance: Entrance,
 }
 
 impl Api {
     /// The endpoints of `engine`.
-    pub fn new(config: &Config, engine: Arc<Engine>) -> Api {
+    pub fn new(config: &Config, engine: &Engine) -> Api {
         let view = engine.view();
         let ack_header = [("X-Ack", ack::name(Level::Journaled, &view))];
         let shared = Shared {
@@ -60,7 +60,7 @@ impl Api {
             may_read: config.may_read(),
             view,
         };
-        Api { shared: Arc::new(shared), engine }
+        Api { shared: Arc::new(shared), entrance: engine.entrance() }
     }
 }
 
@@ -70,7 +70,7 @@ impl MakeService for Api {
     fn make(&self, _peer: SocketAddr) -> Session {
         Session {
             parser: Parser::new(self.shared.line_bytes_max),
-            producer: self.engine.producer(),
+            producer: self.entrance.producer(),
             shared: Arc::clone(&self.shared),
             burst: Lines::new(),
             burst_level: Level::Journaled,

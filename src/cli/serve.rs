@@ -41,12 +41,12 @@ pub fn serve(config: Config) -> ExitCode {
 
     let started = Instant::now();
     let engine = match Engine::open(config.engine.clone(), Arc::new(OsFs)) {
-        Ok(engine) => Arc::new(engine),
+        Ok(engine) => engine,
         Err(error) => return failed(&error.to_string()),
     };
     let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
     let bound = listen(&config)
-        .and_then(|listener| serve_http(listener, Api::new(&config, Arc::clone(&engine)), limits));
+        .and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));
     let http = match bound {
         Ok(http) => http,
         Err(error) => {
@@ -83,7 +83,7 @@ pub fn serve(config: Config) -> ExitCode {
     close(engine, deadline, quiet)
 }
 
-fn close(engine: Arc<Engine>, deadline: Instant, quiet: bool) -> ExitCode {
+fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
     match engine.close(deadline, quiet) {
         Outcome::Clean => {
             tracing::info!("stopped");

@@ -1,1 +1,272 @@
 //! What an event is.
+//!
+//! Bytes of a request's body go in, decompressed and whole; finished lines for the log come out, or the
+//! list of errors that the client gets. This stage knows nothing of HTTP, of files or of coroutines.
+//!
+//! ```text
+//!            +- fast: simd-json's tape, positions in the source ---------+
+//! body ------+   | don't know                                            +--> Lines
+//!  (batch    +- slow: serde_json, the whole truth -----------------------+
+//!   cuts it)     +--> Details
+//! ```
+//!
+//! There are two ways and one meaning. The fast path answers for ordinary valid events and for nothing
+//! else; the slow path is the reference, and the only one that says what is wrong. Both end in the same
+//! function that writes the line.
+//!
+//! Rules that hold for whatever is sent:
+//!
+//! - the line is one line, valid JSON and UTF-8, of a bounded length, its five members in a fixed order;
+//! - `metadata` is the sender's own bytes, less line breaks: no number is read, no key moved;
+//! - a request that is refused leaves the lines as they were;
+//! - nothing recurses on the input, and what is kept between requests is bounded.
+//!
+//! A [`Parser`] belongs to one connection and is used by its coroutine alone. A valid event in its usual
+//! form allocates nothing once the buffers have grown to it. No function here waits for anything or uses
+//! thread-local state.
+
+mod batch;
+mod details;
+mod fast;
+mod line;
+#[cfg(test)]
+mod properties;
+mod slow;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use batch::{Batch, Body, Found};
+use details::Details;
+use fast::Fast;
+use time::StampText;
+
+pub use details::DETAILS_MAX;
+pub use line::{Lines, NameCount, name_of_line};
+pub use time::Timestamp;
+
+/// A mark some clients put before their text. It is skipped.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Why nothing of a body was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The body is not UTF-8: 400, "There was an error parsing the body".
+    NotUtf8,
+    /// The body is not what was asked for: 422. This is the JSON array for its `detail`.
+    Invalid(Vec<u8>),
+}
+
+/// What was not taken of a batch of which the valid events were.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Events that were not taken.
+    pub count: u64,
+    /// The JSON array of the first [`DETAILS_MAX`] errors in them, `[]` if there are none.
+    pub detail: Vec<u8>,
+}
+
+/// Reads events. Keeps its buffers from one request to the next.
+pub struct Parser {
+    line_bytes_max: usize,
+    defaults: Defaults,
+    fast: Fast,
+    ranges: Vec<(u32, u32)>,
+}
+
+impl Parser {
+    /// A parser whose lines have at most `line_bytes_max` bytes, the newline included.
+    pub fn new(line_bytes_max: usize) -> Parser {
+        Parser {
+            line_bytes_max,
+            defaults: Defaults::new(),
+            fast: Fast::new(),
+            ranges: Vec::new(),
+        }
+    }
+
+    /// Reads a body that is one event, and appends its line.
+    ///
+    /// `header_agent` is the request's `User-Agent`, for an event that names none; `now` is the time of
+    /// an event that names none.
+    ///
+    /// # Errors
+    ///
+    /// When the body is not a valid event. `lines` is then as it was.
+    pub fn single(
+        &mut self,
+        body: &[u8],
+        header_agent: Option<&[u8]>,
+        now: Timestamp,
+        lines: &mut Lines,
+    ) -> Result<(), Rejection> {
+        self.defaults.set(header_agent, now);
+        if self.fast.single(body, &self.defaults, self.line_bytes_max, lines) {
+            self.fast.trim();
+            return Ok(());
+        }
+        self.fast.trim();
+        self.single_slow(body, lines)
+    }
+
+    /// The reference for [`Parser::single`], the defaults already set.
+    #[cold]
+    fn single_slow(&mut self, body: &[u8], lines: &mut Lines) -> Result<(), Rejection> {
+        if body.is_empty() {
+            return Err(batch::empty_body());
+        }
+        let body = without_mark(body);
+        let text = std::str::from_utf8(body).map_err(|_| Rejection::NotUtf8)?;
+        let mut details = Details::default();
+        match slow::event(
+            text,
+            None,
+            &self.defaults,
+            self.line_bytes_max,
+            lines,
+            &mut details,
+        ) {
+            true => Ok(()),
+            false => Err(Rejection::Invalid(details.finish())),
+        }
+    }
+
+    /// Reads a body of many events: a JSON array when its first byte that is not white space is `[`, else
+    /// one event a line, where lines of white space are skipped. Appends their lines, in order.
+    ///
+    /// # Errors
+    ///
+    /// When any event is not valid, or the body as a whole is not usable. `lines` is then as it was.
+    pub fn batch(
+        &mut self,
+        body: &[u8],
+        header_agent: Option<&[u8]>,
+        now: Timestamp,
+        lines: &mut Lines,
+    ) -> Result<(), Rejection> {
+        self.read_batch(body, header_agent, now, lines, false).map(|_| ())
+    }
+
+    /// As [`Parser::batch`], but the valid events are taken whatever the others are.
+    ///
+    /// # Errors
+    ///
+    /// When the body as a whole is not usable: empty, not UTF-8, or an array that is not JSON. `lines` is
+    /// then as it was.
+    pub fn batch_partial(
+        &mut self,
+        body: &[u8],
+        header_agent: Option<&[u8]>,
+        now: Timestamp,
+        lines: &mut Lines,
+    ) -> Result<Rejected, Rejection> {
+        self.read_batch(body, header_agent, now, lines, true)
+    }
+
+    fn read_batch(
+        &mut self,
+        body: &[u8],
+        header_agent: Option<&[u8]>,
+        now: Timestamp,
+        lines: &mut Lines,
+        partial: bool,
+    ) -> Result<Rejected, Rejection> {
+        if body.is_empty() {
+            return Err(batch::empty_body());
+        }
+        self.defaults.set(header_agent, now);
+        let mark = lines.begin();
+        let mut batch = Batch {
+            fast: &mut self.fast,
+            defaults: &self.defaults,
+            line_bytes_max: self.line_bytes_max,
+            ranges: &mut self.ranges,
+            body: Body::new(without_mark(body)),
+            lines,
+            found: Found::default(),
+        };
+        let read = batch.read();
+        let Found {
+            rejected: count,
+            details,
+            ..
+        } = batch.found;
+        self.fast.trim();
+        let rejection = match read {
+            Err(rejection) => rejection,
+            Ok(()) if count > 0 && !partial => Rejection::Invalid(details.finish()),
+            Ok(()) => {
+                lines.commit(mark);
+                // The array of no errors is not allocated for a caller that does not look at it.
+                let detail = if partial { details.finish() } else { Vec::new() };
+                return Ok(Rejected { count, detail });
+            }
+        };
+        lines.roll_back(mark);
+        Err(rejection)
+    }
+}
+
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
+/// What an event gets that does not say: the request's user agent, and the time.
+///
+/// Both are kept rendered. The header of a connection hardly ever changes, and all events of a batch, or
+/// of a burst, have one time.
+struct Defaults {
+    /// The header that `user_agent` is the rendering of.
+    header: Option<Vec<u8>>,
+    user_agent: Vec<u8>,
+    now_at: Timestamp,
+    now: StampText,
+}
+
+impl Defaults {
+    fn new() -> Defaults {
+        let epoch = Timestamp { micros: 0 };
+        Defaults {
+            header: None,
+            user_agent: b"null".to_vec(),
+            now_at: epoch,
+            now: StampText::new(epoch),
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, header: Option<&[u8]>, now: Timestamp) {
+        if self.header.as_deref() != header {
+            self.set_header(header);
+        }
+        if self.now_at != now {
+            self.now_at = now;
+            self.now = StampText::new(now);
+        }
+    }
+
+    /// Renders a header: its bytes are Latin-1. An empty one says nothing.
+    #[cold]
+    fn set_header(&mut self, header: Option<&[u8]>) {
+        self.header = header.map(<[u8]>::to_vec);
+        self.user_agent.clear();
+        match header {
+            None | Some([]) => self.user_agent.extend_from_slice(b"null"),
+            Some(latin_1) => {
+                let text: String = latin_1.iter().map(|byte| char::from(*byte)).collect();
+                line::write_string(&mut self.user_agent, &text);
+            }
+        }
+    }
+
+    /// The JSON of the user agent: a string or `null`.
+    #[inline]
+    fn user_agent(&self) -> &[u8] {
+        &self.user_agent
+    }
+
+    #[inline]
+    fn now(&self) -> StampText {
+        self.now
+    }
+}

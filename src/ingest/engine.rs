@@ -134,9 +134,9 @@ impl Engine {
         })
     }
 
-    /// A producer for the calling coroutine or thread.
-    pub fn producer(&self) -> Producer {
-        Producer::new(Arc::clone(&self.shared))
+    /// What connections get their producers from.
+    pub fn entrance(&self) -> Entrance {
+        Entrance { shared: Arc::clone(&self.shared) }
     }
 
     /// What was found in the journal at the start.
@@ -173,6 +173,19 @@ impl Engine {
             tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
         }
         if synced { Outcome::Clean } else { Outcome::NotSynced }
+    }
+}
+
+/// Where producers come from. It may outlive the engine; what is committed after [`Engine::close`] stays in the journal.
+#[derive(Clone)]
+pub struct Entrance {
+    shared: Arc<Shared>,
+}
+
+impl Entrance {
+    /// A producer for the calling coroutine or thread.
+    pub fn producer(&self) -> Producer {
+        Producer::new(Arc::clone(&self.shared))
     }
 }
 

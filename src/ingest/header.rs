@@ -92,12 +92,12 @@ pub struct Header {
     checksum: AtomicU32,
     /// Offset in the log of the frame's first byte; means something in [`State::Placed`] only.
     place: AtomicU64,
-    reserved: AtomicU64,
+    reserved: [AtomicU64; 2],
 }
 
 impl Header {
     /// A header of a free block, as zeros on the disk are.
-    #[cfg(any(test, loom_model))]
+    #[cfg(test)]
     pub fn new() -> Header {
         Header {
             state: AtomicU32::new(FREE),
@@ -109,7 +109,7 @@ impl Header {
             lines: AtomicU32::new(0),
             checksum: AtomicU32::new(0),
             place: AtomicU64::new(0),
-            reserved: AtomicU64::new(0),
+            reserved: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 

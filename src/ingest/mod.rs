@@ -61,7 +61,7 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 
 pub use counters::{Counters, OTHER};
-pub use engine::{Engine, OpenError, Outcome, View};
+pub use engine::{Engine, Entrance, OpenError, Outcome, View};
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
 pub use status::Status;

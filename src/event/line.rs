@@ -1,0 +1,406 @@
+//! The stored line: writing it, keeping many of them, and finding the name in one of them again.
+//!
+//! A line is `{"visitor_id":…,"event":…,"timestamp":…,"metadata":…,"user_agent":…}` and a newline, with no
+//! space between the five members. Both ways of reading an event end in [`Lines::push`], so they cannot
+//! spell a line differently.
+//!
+//! Invariants: a line holds one newline, its last byte; it is JSON and UTF-8; a string has one spelling
+//! ([`write_string`]), so equal names are equal bytes. Bounds: a line is no longer than the caller
+//! allows, newline included. Owner: the connection's coroutine; the buffers are reused.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::time::StampText;
+
+/// How many of the latest entries of [`Lines::names`] an event's name is looked up in. Traffic has few
+/// names; a name that falls out of the window gets a second entry, and whoever counts adds them up.
+const NAMES_LOOKBACK: usize = 8;
+
+/// `count` events of one name: its JSON text, without the quotes, is `bytes[at..at + len]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameCount {
+    /// Where the text begins, in [`Lines::bytes`].
+    pub at: u32,
+    /// Bytes of the text. 64 code points take at most 384.
+    pub len: u16,
+    /// Events counted.
+    pub count: u32,
+}
+
+/// Finished lines, how many they are, and what names they have.
+///
+/// A name may have several entries; their counts add up.
+#[derive(Debug, Default)]
+pub struct Lines {
+    bytes: Vec<u8>,
+    count: usize,
+    names: Vec<NameCount>,
+    /// Entries before this one belong to an earlier request and are not merged with, so that the
+    /// current one can be taken back whole.
+    names_from: usize,
+}
+
+/// How long `Lines` were at some time, to go back to.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    bytes: usize,
+    count: usize,
+    names: usize,
+    names_from: usize,
+}
+
+impl Lines {
+    /// No lines.
+    pub fn new() -> Lines {
+        Lines::default()
+    }
+
+    /// The lines, one after another, each with its newline.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many lines there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// What names the lines have, and how often.
+    pub fn names(&self) -> &[NameCount] {
+        &self.names
+    }
+
+    /// The JSON text, without the quotes, of the name that `entry` counts.
+    pub fn name(&self, entry: &NameCount) -> &[u8] {
+        &self.bytes[entry.at as usize..entry.at as usize + usize::from(entry.len)]
+    }
+
+    /// Forgets all lines; the memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.names.clear();
+        self.count = 0;
+        self.names_from = 0;
+    }
+
+    /// Begins a request that may be taken back.
+    pub(super) fn begin(&mut self) -> Mark {
+        let mark = Mark {
+            bytes: self.bytes.len(),
+            count: self.count,
+            names: self.names.len(),
+            names_from: self.names_from,
+        };
+        self.names_from = mark.names;
+        mark
+    }
+
+    /// Ends a request that stays.
+    pub(super) fn commit(&mut self, mark: Mark) {
+        self.names_from = mark.names_from;
+    }
+
+    /// Ends a request that is taken back: all is as it was at `begin`.
+    pub(super) fn roll_back(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.names.truncate(mark.names);
+        self.count = mark.count;
+        self.names_from = mark.names_from;
+    }
+
+    /// Appends the line of an event, unless it is longer than `line_bytes_max`: then nothing changes and
+    /// the error is the length it would have.
+    #[inline]
+    pub(super) fn push(&mut self, event: &Fields<'_>, line_bytes_max: usize) -> Result<(), usize> {
+        if event.metadata.len() > line_bytes_max {
+            return self.push_long(event, line_bytes_max);
+        }
+        let start = self.bytes.len();
+        let name = self.write(event);
+        let line_bytes = self.bytes.len() - start;
+        if line_bytes > line_bytes_max {
+            self.bytes.truncate(start);
+            return Err(line_bytes);
+        }
+        self.count += 1;
+        self.count_name(name.0, name.1);
+        Ok(())
+    }
+
+    /// Appends an event whose metadata was sent with more bytes than a line may have. It may still fit,
+    /// when they are line breaks; if not, it is measured without growing the buffer to it.
+    #[cold]
+    fn push_long(&mut self, event: &Fields<'_>, line_bytes_max: usize) -> Result<(), usize> {
+        let metadata: Vec<u8> = event
+            .metadata
+            .iter()
+            .copied()
+            .filter(|byte| !is_break(*byte))
+            .collect();
+        if metadata.len() <= line_bytes_max {
+            return self.push(
+                &Fields {
+                    metadata: &metadata,
+                    breaks: false,
+                    ..*event
+                },
+                line_bytes_max,
+            );
+        }
+        let start = self.bytes.len();
+        self.write(&Fields {
+            metadata: b"",
+            breaks: false,
+            ..*event
+        });
+        let line_bytes = self.bytes.len() - start + metadata.len();
+        self.bytes.truncate(start);
+        Err(line_bytes)
+    }
+
+    /// Writes the line; gives where the name is.
+    #[inline]
+    fn write(&mut self, event: &Fields<'_>) -> (usize, usize) {
+        let out = &mut self.bytes;
+        out.extend_from_slice(b"{\"visitor_id\":\"");
+        event.visitor_id.write(out);
+        out.extend_from_slice(b"\",\"event\":\"");
+        let name_at = out.len();
+        event.name.write(out);
+        let name_len = out.len() - name_at;
+        out.extend_from_slice(b"\",\"timestamp\":\"");
+        out.extend_from_slice(event.timestamp.as_bytes());
+        out.extend_from_slice(b"\",\"metadata\":");
+        write_unbroken(out, event.metadata, event.breaks);
+        out.extend_from_slice(b",\"user_agent\":");
+        match &event.user_agent {
+            Agent::Json(json) => out.extend_from_slice(json),
+            Agent::Text(text) => {
+                out.push(b'"');
+                text.write(out);
+                out.push(b'"');
+            }
+        }
+        out.extend_from_slice(b"}\n");
+        (name_at, name_len)
+    }
+
+    /// Counts an event of the name at `at`.
+    #[inline]
+    fn count_name(&mut self, at: usize, len: usize) {
+        let name = &self.bytes[at..at + len];
+        let recent = &mut self.names[self.names_from..];
+        for entry in recent.iter_mut().rev().take(NAMES_LOOKBACK) {
+            let known = entry.at as usize;
+            if usize::from(entry.len) == len && &self.bytes[known..known + len] == name {
+                entry.count += 1;
+                return;
+            }
+        }
+        let at = u32::try_from(at).expect("the lines of a connection stay below 4 GiB");
+        let len = u16::try_from(len).expect("a name has at most 64 code points");
+        self.names.push(NameCount { at, len, count: 1 });
+    }
+}
+
+/// A valid event, ready to be written.
+pub(super) struct Fields<'a> {
+    pub(super) visitor_id: Text<'a>,
+    pub(super) name: Text<'a>,
+    pub(super) timestamp: StampText,
+    /// The sender's own bytes: a JSON object.
+    pub(super) metadata: &'a [u8],
+    /// Whether `metadata` may hold line breaks.
+    pub(super) breaks: bool,
+    pub(super) user_agent: Agent<'a>,
+}
+
+/// The text of a string member.
+#[derive(Clone, Copy)]
+pub(super) enum Text<'a> {
+    /// Came without a single escape: needs none either, and is copied.
+    Raw(&'a str),
+    /// Was unescaped: may need escapes.
+    Decoded(&'a str),
+}
+
+impl Text<'_> {
+    #[inline]
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Text::Raw(text) => out.extend_from_slice(text.as_bytes()),
+            Text::Decoded(text) => write_escaped(out, text.as_bytes()),
+        }
+    }
+}
+
+/// The user agent of an event.
+#[derive(Clone, Copy)]
+pub(super) enum Agent<'a> {
+    /// Rendered already: what the request's header says, or `null`.
+    Json(&'a [u8]),
+    /// What the event says.
+    Text(Text<'a>),
+}
+
+/// Appends a JSON string, quotes included, in the one spelling that lines have.
+pub(super) fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    write_escaped(out, text.as_bytes());
+    out.push(b'"');
+}
+
+/// Appends the inside of a JSON string: quote, backslash and what is below U+0020 escaped, all else as it is.
+fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut written = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            0x08 => b'b',
+            0x0C => b'f',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0..=0x1F => b'u',
+            _ => continue,
+        };
+        out.extend_from_slice(&text[written..at]);
+        out.extend_from_slice(&[b'\\', short]);
+        if short == b'u' {
+            out.extend_from_slice(&[
+                b'0',
+                b'0',
+                HEX[usize::from(byte >> 4)],
+                HEX[usize::from(byte & 15)],
+            ]);
+        }
+        written = at + 1;
+    }
+    out.extend_from_slice(&text[written..]);
+}
+
+fn is_break(byte: u8) -> bool {
+    byte == b'\n' || byte == b'\r'
+}
+
+/// Appends JSON less its line breaks. They are white space between tokens: inside a string JSON has
+/// none, and no two tokens are told apart by white space alone.
+#[inline]
+fn write_unbroken(out: &mut Vec<u8>, json: &[u8], breaks: bool) {
+    let mut rest = json;
+    if breaks {
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
+            out.extend_from_slice(&rest[..at]);
+            rest = &rest[at + 1..];
+        }
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Finds the mark of a torn line. Making a searcher costs as much as a search through a line.
+static TORN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"torn\""));
+
+/// The name of the event in a line of the log, as JSON text without the quotes, in the spelling that
+/// [`Lines`] counts it under, whatever program wrote the line.
+///
+/// `None` when the line is not a JSON object with a text `event`, or is marked `"torn":true`. A line
+/// that begins as ours do is not looked at further than its last byte, the mark apart: that the rest is
+/// whole is the log's to check.
+pub fn name_of_line(line: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let line = line.trim_ascii();
+    if line.last() == Some(&b'}')
+        && TORN.find(line).is_none()
+        && let Some(name) = name_of_own(line)
+    {
+        return Some(Cow::Borrowed(name));
+    }
+    let text = std::str::from_utf8(line).ok()?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let name = json.deserialize_map(NameVisitor).ok()??;
+    json.end().ok()?;
+    let mut escaped = Vec::with_capacity(name.len());
+    write_escaped(&mut escaped, name.as_bytes());
+    Some(Cow::Owned(escaped))
+}
+
+/// The name in a line of our own shape.
+fn name_of_own(line: &[u8]) -> Option<&[u8]> {
+    let mut rest = line.strip_prefix(b"{")?;
+    if let Some(numbered) = rest.strip_prefix(b"\"seq\":") {
+        let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        rest = numbered[digits..].strip_prefix(b",").filter(|_| digits > 0)?;
+    }
+    rest = rest.strip_prefix(b"\"visitor_id\":\"")?;
+    rest = rest[end_of_string(rest)?..].strip_prefix(b"\",\"event\":\"")?;
+    let (name, rest) = rest.split_at(end_of_string(rest)?);
+    let canonical = !name.contains(&b'\\') || is_canonical(name);
+    (canonical && rest.starts_with(b"\",\"timestamp\":\"")).then_some(name)
+}
+
+/// Where the quote is that ends a string whose inside begins at the first byte.
+fn end_of_string(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', &text[at..])?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+        if at > text.len() {
+            return None;
+        }
+    }
+}
+
+/// Whether a name with escapes in it is spelt as we spell it. Another program's line can have our
+/// members in our order and still write `\u0041`.
+#[cold]
+fn is_canonical(name: &[u8]) -> bool {
+    let quoted = [b"\"", name, b"\""].concat();
+    let Ok(text) = serde_json::from_slice::<String>(&quoted) else {
+        return false;
+    };
+    let mut again = Vec::with_capacity(name.len());
+    write_escaped(&mut again, text.as_bytes());
+    again == name
+}
+
+/// Finds the text `event` of an object that is not marked torn.
+struct NameVisitor;
+
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Option<String>, M::Error> {
+        let (mut name, mut torn) = (None, false);
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            match &*key {
+                "event" => {
+                    let raw: &RawValue = map.next_value()?;
+                    name = serde_json::from_str::<String>(raw.get()).ok();
+                }
+                "torn" => torn = map.next_value::<&RawValue>()?.get() == "true",
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(name.filter(|_| !torn))
+    }
+}

@@ -1,0 +1,518 @@
+//! Answers: rendered one after the other into a buffer that leaves with one write.
+//!
+//! Each request has one answer: written at once, owed until the burst is settled, or streamed. The connection
+//! opens a turn for each request and closes it after the call; what the answer needs to know of its request
+//! (keep-alive, version, HEAD) is the turn's, so that a service only says what it answers.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::date::{DATE_BYTES, Date};
+use super::status::{is_bodiless, reason};
+use super::stream::{PendingStream, Produce};
+
+/// Content type of an answer that says nothing else.
+pub const JSON: &str = "application/json";
+
+const DATE_HEADER: &[u8] = b"Date: ";
+/// Most of an idle connection's output buffer that is kept, in bytes.
+const IDLE_BYTES_MAX: usize = 64 * 1024;
+
+/// What an answer has to know of its request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// The connection ends after this answer.
+    pub(super) close: bool,
+    pub(super) is_http10: bool,
+    /// The request was a HEAD: the answer describes a body and has none.
+    pub(super) is_head: bool,
+}
+
+impl Turn {
+    fn connection_header(self) -> &'static [u8] {
+        match (self.close, self.is_http10) {
+            (true, _) => b"Connection: close\r\n",
+            (false, true) => b"Connection: keep-alive\r\n",
+            (false, false) => b"",
+        }
+    }
+}
+
+/// What has become of the current turn.
+#[derive(Debug)]
+enum Answer {
+    Missing,
+    /// In the buffer; its `Connection` header, which may be empty, stands here.
+    Written {
+        connection: Range<usize>,
+    },
+    Owed,
+    Streamed,
+}
+
+/// A place in the output that `Output::fill` fills later.
+#[derive(Debug)]
+#[must_use = "an answer that stays owed becomes a 500"]
+pub struct OwedSlot {
+    index: usize,
+}
+
+#[derive(Debug)]
+struct Owed {
+    /// Where in the buffer the answer belongs.
+    at: usize,
+    turn: Turn,
+}
+
+/// The answers of a burst, in the order of their requests.
+pub struct Output {
+    /// What is ready to leave. While owed answers are pending it has gaps and may not leave.
+    bytes: Vec<u8>,
+    owed: Vec<Owed>,
+    /// While settling, the former `bytes`; they move back behind each answer that is filled in.
+    gapped: Vec<u8>,
+    /// How much of `gapped` has moved, and how many of `owed` are filled.
+    gapped_moved: usize,
+    owed_filled: usize,
+    is_settling: bool,
+    turn: Turn,
+    answer: Answer,
+    /// Where the current turn's answer begins, and how many answers were owed before it.
+    turn_at: usize,
+    turn_owed: usize,
+    stream: Option<PendingStream>,
+    date: Date,
+}
+
+impl Output {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            owed: Vec::new(),
+            gapped: Vec::new(),
+            gapped_moved: 0,
+            owed_filled: 0,
+            is_settling: false,
+            turn: Turn::default(),
+            answer: Answer::Missing,
+            turn_at: 0,
+            turn_owed: 0,
+            stream: None,
+            date: Date::now(),
+        }
+    }
+
+    /// Answers with a JSON body. `Content-Length`, `Content-Type`, `Date` and `Connection` are added.
+    pub fn json(&mut self, status: u16, headers: &[(&str, &str)], body: &[u8]) {
+        self.answer(status, JSON, headers, body);
+    }
+
+    /// Answers with `{"detail":"<sentence>"}`, the shape of every error but those of the data.
+    pub fn detail(&mut self, status: u16, headers: &[(&str, &str)], sentence: &str) {
+        self.json(status, headers, &detail_body(sentence));
+    }
+
+    /// Answers with a body of any type.
+    pub fn answer(&mut self, status: u16, content_type: &str, headers: &[(&str, &str)], body: &[u8]) {
+        self.expect_no_answer();
+        let head = HeadFields {
+            status,
+            content_type: Some(content_type),
+            length: Some(body.len()),
+            headers,
+        };
+        let connection = self.write_head(&head);
+        if !self.turn.is_head && !is_bodiless(status) {
+            self.bytes.extend_from_slice(body);
+        }
+        self.answer = Answer::Written { connection };
+    }
+
+    /// Answers without a body.
+    pub fn head_only(&mut self, status: u16, headers: &[(&str, &str)]) {
+        self.expect_no_answer();
+        let connection = self.write_head(&HeadFields {
+            status,
+            content_type: None,
+            length: Some(0),
+            headers,
+        });
+        self.answer = Answer::Written { connection };
+    }
+
+    /// Answers with a response that was rendered before: one copy, and the date put in.
+    pub fn prepared(&mut self, prepared: &Prepared) {
+        self.expect_no_answer();
+        let at = self.bytes.len();
+        let connection_at = at + prepared.connection_at;
+        let Turn {
+            close,
+            is_http10,
+            is_head,
+        } = self.turn;
+        let connection = if close || is_http10 || is_head {
+            self.bytes
+                .extend_from_slice(&prepared.bytes[..prepared.connection_at]);
+            self.bytes.extend_from_slice(self.turn.connection_header());
+            let connection = connection_at..self.bytes.len();
+            let end = if is_head {
+                prepared.body_at
+            } else {
+                prepared.bytes.len()
+            };
+            self.bytes
+                .extend_from_slice(&prepared.bytes[prepared.connection_at..end]);
+            connection
+        } else {
+            self.bytes.extend_from_slice(&prepared.bytes);
+            connection_at..connection_at
+        };
+        self.bytes[at + prepared.date_at..][..DATE_BYTES].copy_from_slice(self.date.text());
+        self.answer = Answer::Written { connection };
+    }
+
+    /// Answers with a body that `produce` writes piece by piece. It runs when everything before it has left,
+    /// in the connection's coroutine; a slow peer slows it down. An error or a panic of it cuts the answer
+    /// short and ends the connection, so that the peer sees it is incomplete. Not for owed answers.
+    pub fn stream(
+        &mut self,
+        status: u16,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        produce: Box<Produce>,
+    ) {
+        assert!(!self.is_settling, "an owed answer cannot be streamed");
+        self.expect_no_answer();
+        // The end of the body is told by its coding, which HTTP/1.0 does not know: there it is the end of
+        // the connection.
+        self.turn.close |= self.turn.is_http10;
+        let at = self.bytes.len();
+        let mut fields = HeadFields {
+            status,
+            content_type: Some(content_type),
+            length: None,
+            headers,
+        };
+        let chunked = [("Transfer-Encoding", "chunked")];
+        let with_coding: Vec<_>;
+        if !self.turn.is_http10 {
+            with_coding = chunked.iter().chain(headers).copied().collect();
+            fields.headers = &with_coding;
+        }
+        let connection = self.write_head(&fields);
+        let connection = connection.start - at..connection.end - at;
+        let head = self.bytes.split_off(at);
+        self.stream = Some(PendingStream {
+            head,
+            connection,
+            turn: self.turn,
+            produce,
+        });
+        self.answer = Answer::Streamed;
+    }
+
+    /// Puts the answer off until `Service::settle`, which hands it in with `fill`.
+    pub fn owe(&mut self) -> OwedSlot {
+        assert!(!self.is_settling, "settling is when answers are paid");
+        self.expect_no_answer();
+        self.owed.push(Owed {
+            at: self.bytes.len(),
+            turn: self.turn,
+        });
+        self.answer = Answer::Owed;
+        OwedSlot {
+            index: self.owed.len() - 1,
+        }
+    }
+
+    /// Hands in an owed answer: `answer` answers as it would have at once. Only within `Service::settle`, and
+    /// in the order of the requests; a slot that is passed over or never filled becomes a 500.
+    pub fn fill(&mut self, slot: OwedSlot, answer: impl FnOnce(&mut Self)) {
+        assert!(self.is_settling, "owed answers are handed in while settling");
+        assert!(
+            slot.index >= self.owed_filled,
+            "owed answers are handed in in the order of their requests"
+        );
+        while self.owed_filled < slot.index {
+            self.fill_next(|_| {});
+        }
+        self.fill_next(answer);
+    }
+
+    /// Ends the connection after this request; to be called before its answer is given or owed.
+    pub fn close(&mut self) {
+        assert!(
+            !self.is_settling,
+            "what follows an owed answer is already under way"
+        );
+        self.expect_no_answer();
+        self.turn.close = true;
+    }
+
+    fn fill_next(&mut self, answer: impl FnOnce(&mut Self)) {
+        let Owed { at, turn } = self.owed[self.owed_filled];
+        self.owed_filled += 1;
+        self.move_gapped(at);
+        self.turn = turn;
+        self.answer = Answer::Missing;
+        answer(self);
+        self.answer_for_the_silent();
+    }
+
+    fn move_gapped(&mut self, to: usize) {
+        self.bytes.extend_from_slice(&self.gapped[self.gapped_moved..to]);
+        self.gapped_moved = to;
+    }
+
+    fn answer_for_the_silent(&mut self) {
+        if matches!(self.answer, Answer::Missing) {
+            tracing::error!("a request was left without an answer");
+            self.detail(500, &[], "Internal server error.");
+        }
+    }
+
+    fn expect_no_answer(&self) {
+        assert!(matches!(self.answer, Answer::Missing), "a request has one answer");
+    }
+
+    /// Writes a head and tells where its `Connection` header stands.
+    fn write_head(&mut self, head: &HeadFields<'_>) -> Range<usize> {
+        head.write(&mut self.bytes);
+        self.bytes.extend_from_slice(DATE_HEADER);
+        self.bytes.extend_from_slice(self.date.text());
+        self.bytes.extend_from_slice(b"\r\n");
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(self.turn.connection_header());
+        let connection = at..self.bytes.len();
+        self.bytes.extend_from_slice(b"\r\n");
+        connection
+    }
+}
+
+/// The connection's side.
+impl Output {
+    /// Brings the `Date` header up to date.
+    pub(super) fn refresh_date(&mut self) {
+        self.date.refresh();
+    }
+
+    pub(super) fn begin_turn(&mut self, turn: Turn) {
+        self.turn = turn;
+        self.turn_at = self.bytes.len();
+        self.turn_owed = self.owed.len();
+        self.answer = Answer::Missing;
+    }
+
+    /// Ends the turn and tells whether the connection ends with it.
+    pub(super) fn end_turn(&mut self) -> bool {
+        self.answer_for_the_silent();
+        self.turn.close
+    }
+
+    /// Marks the current turn's answer, which is complete but has not left, as the connection's last.
+    pub(super) fn close_turn(&mut self) {
+        if std::mem::replace(&mut self.turn.close, true) {
+            return;
+        }
+        let close = self.turn.connection_header();
+        match &self.answer {
+            Answer::Written { connection } => {
+                self.bytes.splice(connection.clone(), close.iter().copied());
+            }
+            Answer::Owed => {
+                self.owed
+                    .last_mut()
+                    .expect("this turn's answer is owed")
+                    .turn
+                    .close = true
+            }
+            Answer::Streamed => {
+                let stream = self.stream.as_mut().expect("this turn's answer is streamed");
+                stream
+                    .head
+                    .splice(stream.connection.clone(), close.iter().copied());
+                stream.turn.close = true;
+            }
+            Answer::Missing => {}
+        }
+    }
+
+    /// Turns the current turn, in which the service panicked, into a 500 that ends the connection. False when
+    /// earlier answers of the burst stand before it: they may not leave unsettled, and nobody can settle them.
+    pub(super) fn fail_turn(&mut self) -> bool {
+        if self.turn_at > 0 || self.turn_owed > 0 {
+            return false;
+        }
+        self.owed.clear();
+        self.bytes.clear();
+        self.stream = None;
+        self.answer = Answer::Missing;
+        self.turn.close = true;
+        self.detail(500, &[], "Internal server error.");
+        true
+    }
+
+    pub(super) fn begin_settling(&mut self) {
+        self.is_settling = true;
+        if !self.owed.is_empty() {
+            std::mem::swap(&mut self.bytes, &mut self.gapped);
+        }
+    }
+
+    pub(super) fn end_settling(&mut self) {
+        if !self.owed.is_empty() {
+            while self.owed_filled < self.owed.len() {
+                self.fill_next(|_| {});
+            }
+            self.move_gapped(self.gapped.len());
+            self.gapped.clear();
+            self.gapped_moved = 0;
+            self.owed.clear();
+            self.owed_filled = 0;
+        }
+        self.is_settling = false;
+    }
+
+    /// What may leave: everything, once settled.
+    pub(super) fn ready(&self) -> &[u8] {
+        debug_assert!(
+            self.owed.is_empty() && !self.is_settling,
+            "unsettled answers may not leave"
+        );
+        &self.bytes
+    }
+
+    /// Bytes waiting to leave.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    pub(super) fn take_stream(&mut self) -> Option<PendingStream> {
+        self.stream.take()
+    }
+
+    /// Gives back memory that an idle connection should not hold.
+    pub(super) fn shrink(&mut self) {
+        for buffer in [&mut self.bytes, &mut self.gapped] {
+            if buffer.capacity() > IDLE_BYTES_MAX {
+                debug_assert!(buffer.is_empty(), "an idle connection has nothing to say");
+                *buffer = Vec::new();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Output")
+            .field("bytes", &self.bytes.len())
+            .field("owed", &self.owed.len())
+            .field("turn", &self.turn)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A response rendered once and sent many times.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    bytes: Vec<u8>,
+    /// Where the date stands (blanks here), where a `Connection` header goes, and where the body begins.
+    date_at: usize,
+    connection_at: usize,
+    body_at: usize,
+}
+
+impl Prepared {
+    /// Renders a response with a JSON body.
+    pub fn json(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        assert!(!is_bodiless(status), "a prepared response has a body");
+        let mut bytes = Vec::new();
+        HeadFields {
+            status,
+            content_type: Some(JSON),
+            length: Some(body.len()),
+            headers,
+        }
+        .write(&mut bytes);
+        bytes.extend_from_slice(DATE_HEADER);
+        let date_at = bytes.len();
+        bytes.extend_from_slice(&[b' '; DATE_BYTES]);
+        bytes.extend_from_slice(b"\r\n");
+        let connection_at = bytes.len();
+        bytes.extend_from_slice(b"\r\n");
+        let body_at = bytes.len();
+        bytes.extend_from_slice(body);
+        Self {
+            bytes,
+            date_at,
+            connection_at,
+            body_at,
+        }
+    }
+}
+
+/// Everything in a head but `Date` and `Connection`, which come last.
+struct HeadFields<'a> {
+    status: u16,
+    content_type: Option<&'a str>,
+    length: Option<usize>,
+    headers: &'a [(&'a str, &'a str)],
+}
+
+impl HeadFields<'_> {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(b"HTTP/1.1 ");
+        push_decimal(to, u64::from(self.status));
+        to.push(b' ');
+        to.extend_from_slice(reason(self.status).as_bytes());
+        to.extend_from_slice(b"\r\n");
+        if !is_bodiless(self.status) {
+            if let Some(content_type) = self.content_type {
+                push_header(to, "Content-Type", content_type);
+            }
+            if let Some(length) = self.length {
+                to.extend_from_slice(b"Content-Length: ");
+                push_decimal(to, length as u64);
+                to.extend_from_slice(b"\r\n");
+            }
+        }
+        for (name, value) in self.headers {
+            push_header(to, name, value);
+        }
+    }
+}
+
+fn push_header(to: &mut Vec<u8>, name: &str, value: &str) {
+    // A line break in a value would let whoever chose the value write headers, or a whole answer.
+    assert!(
+        memchr::memchr2(b'\r', b'\n', value.as_bytes()).is_none(),
+        "a header is one line"
+    );
+    to.extend_from_slice(name.as_bytes());
+    to.extend_from_slice(b": ");
+    to.extend_from_slice(value.as_bytes());
+    to.extend_from_slice(b"\r\n");
+}
+
+fn push_decimal(to: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    to.extend_from_slice(&digits[at..]);
+}
+
+/// `{"detail":"<sentence>"}`.
+pub(super) fn detail_body(sentence: &str) -> Vec<u8> {
+    serde_json::to_vec(&serde_json::json!({ "detail": sentence })).expect("a string is valid JSON")
+}
