@@ -322,21 +322,6 @@ fn events_of_a_batch_take_the_user_agent_of_the_request() {
 }
 
 #[test]
-fn a_batch_in_chunks_is_read_like_any_other() {
-    let (_folder, launch, server) = start();
-    let body = Form::Array.body(&events(500));
-    let mut bytes = http::head("POST", BATCH, &[("Transfer-Encoding", "chunked")]);
-    for chunk in body.as_bytes().chunks(777) {
-        bytes.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
-        bytes.extend(chunk);
-        bytes.extend(b"\r\n");
-    }
-    bytes.extend(b"0\r\n\r\n");
-    assert_stored(&server.connect().call(&bytes), 500);
-    assert_eq!(log::lines(&launch.log()).len(), 500);
-}
-
-#[test]
 fn a_body_over_the_limit_is_refused_before_it_is_sent() {
     let (_folder, launch, server) = start();
     let length = (BODY_BYTES_MAX + 1).to_string();

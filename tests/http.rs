@@ -279,23 +279,6 @@ fn header_names_are_taken_in_any_case() {
 }
 
 #[test]
-fn an_event_may_come_in_chunks() {
-    let (_folder, launch, server) = start();
-    let mut client = server.connect();
-    let body = event(1);
-    let (first, second) = body.split_at(10);
-    let head = http::head("POST", EVENT, &[("Transfer-Encoding", "chunked")]);
-    let mut request = String::from_utf8(head).unwrap();
-    request.push_str(&format!(
-        "A;name=value\r\n{first}\r\n{:X}\r\n{second}\r\n0\r\nTrailer: x\r\n\r\n",
-        second.len()
-    ));
-    client.call(request.as_bytes()).expect(202);
-    client.post(EVENT, &event(2)).expect(202);
-    assert_eq!(log::visitors(&launch.log()), visitors(1..3));
-}
-
-#[test]
 fn a_client_that_expects_100_continue_gets_it_before_it_sends_the_body() {
     let (_folder, launch, server) = start();
     let mut client = server.connect();

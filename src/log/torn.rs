@@ -103,32 +103,33 @@ fn string_end(text: &[u8], mut at: usize) -> Option<usize> {
     None
 }
 
-/// Completes a cut-off string: a broken escape, a broken UTF-8 sequence, the quote.
+/// Completes a cut-off string: a broken escape, half a surrogate pair, a broken UTF-8 sequence, the quote.
 fn close_string(contents: &[u8], out: &mut Vec<u8>) {
     let mut at = 0;
-    let mut high_surrogate = false;
+    // The escape just before was the first half of a pair.
+    let mut half = false;
     while at < contents.len() {
         if contents[at] != b'\\' {
-            high_surrogate = false;
-            at += 1;
+            (at, half) = (at + 1, false);
             continue;
         }
         match contents.get(at + 1) {
-            None => out.push(b'\\'),
-            Some(b'u') => {
-                let mut digits = contents[at + 2..].iter().copied().take(4).collect::<Vec<_>>();
-                let missing = 4 - digits.len();
-                out.extend(std::iter::repeat_n(b'0', missing));
-                digits.extend(std::iter::repeat_n(b'0', missing));
-                let lone = digits[0].eq_ignore_ascii_case(&b'd') && b"89abAB".contains(&digits[1]);
-                high_surrogate = lone && at + 6 >= contents.len();
-                at += 4;
+            None => {
+                out.extend_from_slice(if half { b"udc00" } else { b"\\" });
+                (at, half) = (at + 1, false);
             }
-            Some(_) => high_surrogate = false,
+            Some(b'u') => {
+                let there = &contents[at + 2..contents.len().min(at + 6)];
+                let missing = &(if half { *b"dc00" } else { *b"0000" })[there.len()..];
+                out.extend_from_slice(missing);
+                let digits = [there, missing].concat();
+                half = digits[0].eq_ignore_ascii_case(&b'd') && b"89abAB".contains(&digits[1]);
+                at += 6;
+            }
+            Some(_) => (at, half) = (at + 2, false),
         }
-        at += 2;
     }
-    if high_surrogate {
+    if half {
         out.extend_from_slice(b"\\udc00");
     }
     if let Err(error) = std::str::from_utf8(contents)
