@@ -127,6 +127,8 @@ enum Damage {
     Insert(Index, u8),
     Remove(Index),
     Cut(Index),
+    /// The line break after this byte becomes a comma, and the comma after the other a line break.
+    Trade(Index, Index),
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
@@ -137,6 +139,7 @@ fn damage() -> impl Strategy<Value = Damage> {
         (any::<Index>(), byte).prop_map(|(at, byte)| Damage::Insert(at, byte)),
         any::<Index>().prop_map(Damage::Remove),
         any::<Index>().prop_map(Damage::Cut),
+        any::<(Index, Index)>().prop_map(|(newline, comma)| Damage::Trade(newline, comma)),
     ]
 }
 
@@ -153,6 +156,15 @@ fn damaged(text: String, damages: &[Damage]) -> Vec<u8> {
             Damage::Insert(at, byte) => bytes.insert(at.index(len + 1), *byte),
             Damage::Remove(at) => drop(bytes.remove(at.index(len))),
             Damage::Cut(at) => bytes.truncate(at.index(len)),
+            Damage::Trade(newline, comma) => {
+                let after = |from: &Index, byte| {
+                    let from = from.index(len);
+                    memchr::memchr(byte, &bytes[from..]).map(|skip| from + skip)
+                };
+                let (newline, comma) = (after(newline, b'\n'), after(comma, b','));
+                newline.into_iter().for_each(|at| bytes[at] = b',');
+                comma.into_iter().for_each(|at| bytes[at] = b'\n');
+            }
         }
     }
     bytes
@@ -303,7 +315,7 @@ proptest! {
 
     #[test]
     fn lines_are_read_as_each_alone(
-        events in vec((event_text(), select(vec!["\n", "\r\n", "\n\n", " \n\t\n "])), 0..40),
+        events in vec((event_text(), select(vec!["\n", "\r\n", "\n\n", " \n\t\n "])), 0..80),
         damages in vec(damage(), 0..4),
     ) {
         let body: String = events.iter().map(|(event, end)| format!("{event}{end}")).collect();

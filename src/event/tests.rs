@@ -622,3 +622,38 @@ fn buffers_of_an_unusual_request_are_given_back() {
     parser.single(EVENT.as_bytes(), None, NOW, &mut lines).unwrap();
     assert_eq!(lines.count(), 2);
 }
+
+/// The other tests hold whatever path answers; this one holds the speed.
+#[test]
+fn the_fast_path_knows_ordinary_events() {
+    let mut fast = Fast::new();
+    let mut defaults = Defaults::new();
+    defaults.set(None, NOW);
+    let mut lines = Lines::new();
+    let events = [
+        r#"{"visitor_id":"visitor-1","event":"view"}"#,
+        r#" {"visitor_id":"visitor-1","event":"view","timestamp":"2025-10-09T12:34:56.123Z"} "#,
+        r#"{"event":" view ","timestamp":1760000000123,"visitor_id":"é漢😀abc","extra":[{"a":1}],"user_agent":null}"#,
+        r#"{"metadata": { } , "visitor_id":"a\"b\\c\u00e9def","event":"\n x","user_agent":"y\tz"}"#,
+        r#"{"visitor_id":"visitor-1","event":"view","timestamp":"2025-10-09","metadata":{"a":{"metadata":{"b":[]}}}}"#,
+        r#"{"visit\u006fr_id":"visitor-1","event":"view","metadata":{"a":"\""},"metadata":{"visitor_id":1.5e3}}"#,
+    ];
+    for event in events {
+        assert!(
+            fast.single(event.as_bytes(), &defaults, LINE_BYTES_MAX, &mut lines),
+            "{event}"
+        );
+    }
+    let array = events.join(" , ");
+    let known = fast.group(
+        array.as_bytes(),
+        &fast::Spans::Elements,
+        &defaults,
+        LINE_BYTES_MAX,
+        &mut lines,
+        |_, _, _, _| false,
+    );
+    assert_eq!((known, lines.count()), (Some(events.len()), 2 * events.len()));
+    let (first, second) = lines.bytes().split_at(lines.bytes().len() / 2);
+    assert_eq!(first, second);
+}

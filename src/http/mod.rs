@@ -37,6 +37,9 @@
 //! There are no time limits yet: a peer that stops in the middle of a request, or does not read, holds its
 //! connection until it goes away. [`Handle::join`] gives up on those.
 //!
+//! A connection that ends while its peer may still be sending (a head that is no request, a large body nobody
+//! reads) throws input away for up to 2 s and 16 MiB, so that a reset does not overtake the last answer.
+//!
 //! **When stopping.** The listen queue is emptied and closed; idle connections end, requests that have begun
 //! are answered with `Connection: close`.
 

@@ -414,6 +414,7 @@ fn a_request_followed_by_the_end_is_answered() {
     client.stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.answer().status(), 400);
     client.expect_end();
+    drop(client);
     stop(&server);
 }
 
@@ -595,6 +596,8 @@ fn what_cannot_be_understood_is_answered_and_ends_the_connection() {
         (413, Some("close"))
     );
     client.expect_end();
+    // A connection that ended early waits a while for its peer to go.
+    drop(client);
     stop(&server);
 }
 

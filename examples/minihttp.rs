@@ -1,0 +1,83 @@
+//! The yardstick: `may_minihttp`, with and without the engine behind it.
+//!
+//! `minihttp nothing PORT` reads each body and stores nothing: what the runtime and the sockets cost. `minihttp engine PORT
+//! LOG` commits each event into Floodgate's journal, which is also how the library is embedded in another server.
+//! `scripts/bench` runs both beside the real server.
+
+use std::io::{self, BufRead};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use floodgate::event::{Lines, Parser, Timestamp};
+use floodgate::ingest::journal::Place;
+use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Producer};
+use floodgate::log::fs::OsFs;
+use may_minihttp::{HttpServer, HttpService, HttpServiceFactory, Request, Response};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const STORED: &str = r#"{"ok":true,"stored":1,"file":"./data/metrics.jsonl"}"#;
+
+/// The service of one connection; without a producer it stores nothing.
+struct Service(Option<(Producer, Parser, Lines)>);
+
+impl HttpService for Service {
+    fn call(&mut self, request: Request, response: &mut Response) -> io::Result<()> {
+        let mut reader = request.body();
+        let body = reader.fill_buf()?;
+        response.header("Content-Type: application/json");
+        if let Some((producer, parser, lines)) = &mut self.0 {
+            producer.reserve(body.len() + 256).map_err(|_| io::Error::other("the journal is full"))?;
+            if parser.single(body, None, Timestamp::now(), lines).is_err() {
+                response.status_code(422, "Unprocessable Content");
+                return Ok(());
+            }
+            producer.commit(lines, Level::Journaled);
+        }
+        let length = body.len();
+        reader.consume(length);
+        response.status_code(202, "Accepted");
+        response.body(STORED);
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Factory(Option<Entrance>);
+
+impl HttpServiceFactory for Factory {
+    type Service = Service;
+
+    fn new_service(&self, _id: usize) -> Service {
+        Service(self.0.as_ref().map(|from| (from.producer(), Parser::new(32 << 10), Lines::new())))
+    }
+}
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
+    may::config().set_workers(1).set_stack_size(0x4000).set_worker_pin(false);
+    let (entrance, port, _engine) = match words[..] {
+        ["nothing", port] => (None, port, None),
+        ["engine", port, log] => {
+            let config = EngineConfig {
+                log: PathBuf::from(log),
+                journal: Place::File(PathBuf::from(log).with_extension("journal")),
+                journal_bytes_max: 256 << 20,
+                publish_interval: Duration::from_millis(1),
+                enqueue_timeout: Duration::from_secs(1),
+                ack_timeout: Duration::from_secs(10),
+                fsync: FsyncPolicy::Every(Duration::from_secs(1)),
+                ring_capacity: 500,
+                names_max: 10_000,
+            };
+            let engine = Engine::open(config, Arc::new(OsFs)).map_err(io::Error::other)?;
+            (Some(engine.entrance()), port, Some(engine))
+        }
+        _ => return Err(io::Error::other("usage: minihttp nothing PORT | minihttp engine PORT LOG")),
+    };
+    let server = HttpServer(Factory(entrance)).start(format!("127.0.0.1:{port}"))?;
+    server.join().map_err(|_| io::Error::other("the server's coroutine ended"))
+}
