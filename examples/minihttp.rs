@@ -4,7 +4,7 @@
 //! LOG` commits each event into Floodgate's journal, which is also how the library is embedded in another server.
 //! `scripts/bench` runs both beside the real server.
 
-use std::io::{self, BufRead};
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +13,26 @@ use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::journal::Place;
 use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Producer};
 use floodgate::log::fs::OsFs;
-use may_minihttp::{HttpServer, HttpService, HttpServiceFactory, Request, Response};
+use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const STORED: &str = r#"{"ok":true,"stored":1,"file":"./data/metrics.jsonl"}"#;
 
-/// The service of one connection; without a producer it stores nothing.
-struct Service(Option<(Producer, Parser, Lines)>);
+/// The service of one connection; without an engine it stores nothing.
+struct Service {
+    body: Vec<u8>,
+    engine: Option<(Producer, Parser, Lines)>,
+}
 
 impl HttpService for Service {
     fn call(&mut self, request: Request, response: &mut Response) -> io::Result<()> {
-        let mut reader = request.body();
-        let body = reader.fill_buf()?;
+        let Service { body, engine } = self;
+        body.clear();
+        request.body().read_to_end(body)?;
         response.header("Content-Type: application/json");
-        if let Some((producer, parser, lines)) = &mut self.0 {
+        if let Some((producer, parser, lines)) = engine {
             producer.reserve(body.len() + 256).map_err(|_| io::Error::other("the journal is full"))?;
             if parser.single(body, None, Timestamp::now(), lines).is_err() {
                 response.status_code(422, "Unprocessable Content");
@@ -36,8 +40,6 @@ impl HttpService for Service {
             }
             producer.commit(lines, Level::Journaled);
         }
-        let length = body.len();
-        reader.consume(length);
         response.status_code(202, "Accepted");
         response.body(STORED);
         Ok(())
@@ -51,7 +53,8 @@ impl HttpServiceFactory for Factory {
     type Service = Service;
 
     fn new_service(&self, _id: usize) -> Service {
-        Service(self.0.as_ref().map(|from| (from.producer(), Parser::new(32 << 10), Lines::new())))
+        let engine = self.0.as_ref().map(|from| (from.producer(), Parser::new(32 << 10), Lines::new()));
+        Service { body: Vec::new(), engine }
     }
 }
 
@@ -78,6 +81,6 @@ fn main() -> io::Result<()> {
         }
         _ => return Err(io::Error::other("usage: minihttp nothing PORT | minihttp engine PORT LOG")),
     };
-    let server = HttpServer(Factory(entrance)).start(format!("127.0.0.1:{port}"))?;
+    let server = Factory(entrance).start(format!("127.0.0.1:{port}"))?;
     server.join().map_err(|_| io::Error::other("the server's coroutine ended"))
 }

@@ -83,7 +83,11 @@ impl Session {
 
     /// Waits for what was committed and hands in the answers that were owed for it.
     pub(super) fn pay_owed(&mut self, output: &mut Output) {
-        let acknowledged: Vec<Acknowledged> = self.commitments.drain(..).map(|commitment| commitment.wait()).collect();
+        if self.owed.is_empty() {
+            return;
+        }
+        let wait = |commitment| self.producer.wait(commitment);
+        let acknowledged: Vec<Acknowledged> = self.commitments.drain(..).map(wait).collect();
         for owed in self.owed.drain(..) {
             let Acknowledged { level, first_sequence, sync_failed } = acknowledged[owed.commitment];
             let reached = name(level.min(owed.level), &self.shared.view);

@@ -35,7 +35,8 @@ impl Session {
             return;
         }
         let first = self.burst.count();
-        if let Err(rejection) = self.parser.single(body, agent, Timestamp::now(), &mut self.burst) {
+        let now = *self.now.get_or_insert_with(Timestamp::now);
+        if let Err(rejection) = self.parser.single(body, agent, now, &mut self.burst) {
             return error::rejected(rejection, output);
         }
         if level == Level::Journaled {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use ack::name as level_name;
 
 use crate::config::Config;
-use crate::event::{Lines, Parser};
+use crate::event::{Lines, Parser, Timestamp};
 use crate::http::{MakeService, Output, OwedSlot, Prepared, Request, Service};
 use crate::ingest::{Commitment, Engine, Entrance, Level, Producer, View};
 
@@ -74,6 +74,7 @@ impl MakeService for Api {
             shared: Arc::clone(&self.shared),
             burst: Lines::new(),
             burst_level: Level::Journaled,
+            now: None,
             batch: Lines::new(),
             commitments: Vec::new(),
             owed: Vec::new(),
@@ -91,6 +92,8 @@ pub struct Session {
     /// Lines of the burst's singles that are not committed yet, and the highest level asked for among them.
     burst: Lines,
     burst_level: Level,
+    /// The time of the burst: one look at the clock for all its events.
+    now: Option<Timestamp>,
     /// Lines of a batch, while it is validated.
     batch: Lines,
     /// What was committed in this burst and is waited for when it is settled.
@@ -142,6 +145,7 @@ impl Service for Session {
     fn settle(&mut self, output: &mut Output) {
         self.commit_burst();
         self.pay_owed(output);
+        self.now = None;
         for buffer in [&mut self.body, &mut self.unpacked] {
             if buffer.capacity() > IDLE_BYTES_MAX {
                 *buffer = Vec::new();

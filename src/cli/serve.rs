@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tracing::subscriber::set_global_default;
 
 use super::USAGE;
 use crate::api::Api;
@@ -108,10 +109,11 @@ fn listen(config: &Config) -> std::io::Result<TcpListener> {
 
 fn start_messages(format: LogFormat) {
     let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
-    match format {
-        LogFormat::Json => to_stderr.json().flatten_event(true).with_current_span(false).init(),
-        LogFormat::Text => to_stderr.with_ansi(std::io::stderr().is_terminal()).init(),
-    }
+    let set = match format {
+        LogFormat::Json => set_global_default(to_stderr.json().flatten_event(true).with_current_span(false).finish()),
+        LogFormat::Text => set_global_default(to_stderr.with_ansi(std::io::stderr().is_terminal()).finish()),
+    };
+    set.expect("messages are set up once");
 }
 
 fn warn_of_unknown_variables() {

@@ -43,6 +43,12 @@ impl Completion {
         Completion { progress: AtomicU32::new(PENDING), first_sequence: AtomicU64::new(0) }
     }
 
+    /// Makes it a completion of a new frame. Nobody may hold it for an old one any more.
+    pub fn reset(&self) {
+        // Relaxed: published with the frame, by the ring.
+        self.progress.store(PENDING, Ordering::Relaxed);
+    }
+
     /// The lines are in the log, numbered from `first_sequence`.
     pub fn written(&self, first_sequence: u64) {
         self.first_sequence.store(first_sequence, Ordering::Relaxed);

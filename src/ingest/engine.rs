@@ -65,6 +65,7 @@ pub struct Engine {
     writer: JoinHandle<bool>,
     syncer: JoinHandle<bool>,
     grower: JoinHandle<()>,
+    timekeeper: JoinHandle<()>,
     sync_thread: Arc<SyncThread>,
     _lock: Lock,
 }
@@ -97,12 +98,13 @@ impl Engine {
         let lines = read_log(&live, &counters, &recent).map_err(failed("read"))?;
         let journal = make_journal(&config, &log)?;
 
-        let herald = Herald::start();
+        let doorbell = Arc::new(Doorbell::new());
+        let herald = Herald::start(Arc::clone(&doorbell));
         let blocks = journal.region().capacity() as usize;
         let shared = Arc::new(Shared {
             space: Space::new(blocks, Arc::clone(&herald)),
             ring: ArrayQueue::new(blocks),
-            doorbell: Doorbell::new(),
+            doorbell,
             herald,
             growth: Growth::new(),
             barriers: SegQueue::new(),
@@ -123,9 +125,11 @@ impl Engine {
         let writer = Writer::new(Arc::clone(&shared), live, Arc::clone(&sync_thread), lines);
         let (for_syncer, for_grower) = (Arc::clone(&shared), Arc::clone(&shared));
         let synced = Arc::clone(&sync_thread);
+        let herald = Arc::clone(&shared.herald);
         Ok(Engine {
             writer: thread("floodgate-write", move || writer.run()),
             syncer: thread("floodgate-sync", move || synced.run(&for_syncer.status, &for_syncer.herald)),
+            timekeeper: thread("floodgate-time", move || herald.keep_time()),
             grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
             shared,
             recovered,
@@ -166,6 +170,7 @@ impl Engine {
         self.shared.growth.stop();
         self.grower.join().expect("the growth thread does not panic");
         self.shared.herald.stop();
+        self.timekeeper.join().expect("the timekeeper thread does not panic");
         if !all_written {
             return Outcome::LeftInJournal;
         }

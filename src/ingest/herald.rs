@@ -1,70 +1,108 @@
-//! The coroutine that wakes waiting coroutines.
+//! Waiting, and the coroutine that wakes those who wait.
 //!
-//! Unparking a coroutine from a thread that is not one of the runtime's workers costs an `eventfd` write each. So the
-//! writer and the sync thread hand all waiters of a batch to one coroutine, the herald, and wake only that: it unparks the
-//! others from inside a worker, where that is a push to a local queue.
+//! Unparking a coroutine from a thread that is not one of the runtime's workers costs an `eventfd` write each, and waking
+//! the writer thread costs a system call too. Both are bundled by one coroutine, the herald:
 //!
-//! Owner: the herald is a coroutine of its own, from the engine's start to its end. Its queue is bounded by the number of
-//! coroutines that can wait, each at most once at a time.
+//! - the writer and the sync thread hand it all waiters of a batch and wake only the herald, which unparks the others
+//!   from inside a worker, where that is a push to a local queue;
+//! - a producer in a hurry asks the herald to ring the writer's bell. The herald runs behind the coroutines that are
+//!   ready now, so by then they have committed too, and one write serves them all.
+//!
+//! # Deadlines
+//!
+//! The runtime's timers wake a thread for each wait that ends in time. Instead a waiter notes the tick at which it gives up,
+//! and the timekeeper thread looks through the waiters ten times a second: a wait that ends in time costs two stores.
+//! Deadlines are therefore up to [`TICK`] late.
+//!
+//! Owner: the herald is a coroutine of its own, the timekeeper a thread of its own, from the engine's start to its end.
+//! Bounds: a waiter for each frame that a connection waits for; each is in the herald's queue once for each event.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 use may::sync::Blocker;
 
 use super::completion::{Completion, Progress};
+use super::doorbell::Doorbell;
 
-/// One who waits: a coroutine, or a thread in tests and embedders.
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// One who waits: a coroutine, or a thread in tests and embedders. It may wait again and again, for one thing at a time.
 pub struct Waiter {
     /// What is waited for.
     pub completion: Completion,
     blocker: Blocker,
+    /// The tick at which it gives up; [`NO_DEADLINE`] while it does not wait. Stored by the one who waits, loaded by the
+    /// timekeeper, Relaxed: a stale value costs a tick or a look.
+    deadline: AtomicU64,
 }
+
+const NO_DEADLINE: u64 = u64::MAX;
 
 impl Waiter {
-    /// A waiter for the calling coroutine or thread, which must be the one to call [`Waiter::park`].
-    pub fn new() -> Arc<Waiter> {
-        Arc::new(Waiter { completion: Completion::new(), blocker: Blocker::new(true) })
-    }
-
-    /// Parks until unparked, or until `deadline`: `false` if that has passed. May return early.
-    pub fn park(&self, deadline: Instant) -> bool {
-        let left = deadline.saturating_duration_since(Instant::now());
-        !left.is_zero() && {
-            self.blocker.park(Some(left.max(Duration::from_millis(1)))).ok();
-            true
-        }
-    }
-
-    /// Parks until the frame has come as far as `enough` says, or until `deadline`.
-    pub fn wait(&self, deadline: Instant, enough: impl Fn(Progress) -> bool) -> (Progress, u64) {
-        loop {
-            let (progress, sequence) = self.completion.progress();
-            if enough(progress) || !self.park(deadline) {
-                return (progress, sequence);
+    /// Parks until `done` answers something, or until `timeout` has passed: `None` then. Only one coroutine or thread may
+    /// wait on a waiter at a time.
+    pub fn wait<T>(&self, herald: &Herald, timeout: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
+        let ticks = timeout.as_nanos().div_ceil(TICK.as_nanos()) as u64;
+        // The current tick is partly over.
+        let deadline = herald.now() + ticks + u64::from(ticks > 0);
+        self.deadline.store(deadline, Ordering::Relaxed);
+        let result = loop {
+            let result = done();
+            if result.is_some() || herald.now() >= deadline {
+                break result;
             }
-        }
+            self.blocker.park(None).ok();
+        };
+        self.deadline.store(NO_DEADLINE, Ordering::Relaxed);
+        result
+    }
+
+    /// Parks until the frame has come as far as `enough` says, or until `timeout`.
+    pub fn wait_for_progress(
+        &self,
+        herald: &Herald,
+        timeout: Duration,
+        enough: impl Fn(Progress) -> bool,
+    ) -> (Progress, u64) {
+        self.wait(herald, timeout, || Some(self.completion.progress()).filter(|(progress, _)| enough(*progress)))
+            .unwrap_or_else(|| self.completion.progress())
     }
 }
 
-/// The herald's queue and bell.
+/// The herald's queue and bell, and the timekeeper's clock.
 pub struct Herald {
     queue: SegQueue<Arc<Waiter>>,
     /// The herald's own blocker.
     bell: Blocker,
+    /// The writer's bell is to be rung.
+    ring: AtomicBool,
+    doorbell: Arc<Doorbell>,
     stopping: AtomicBool,
+    /// Ticks since the start: stored by the timekeeper.
+    tick: AtomicU64,
+    waiters: Mutex<Vec<Weak<Waiter>>>,
+    timekeeper_bell: Condvar,
 }
 
 impl Herald {
     /// Starts the herald's coroutine.
-    pub fn start() -> Arc<Herald> {
+    pub fn start(doorbell: Arc<Doorbell>) -> Arc<Herald> {
         let (sender, receiver) = std::sync::mpsc::channel();
         let run = move || {
-            let bell = Blocker::new(true);
-            let herald =
-                Arc::new(Herald { queue: SegQueue::new(), bell, stopping: AtomicBool::new(false) });
+            let herald = Arc::new(Herald {
+                queue: SegQueue::new(),
+                bell: Blocker::new(true),
+                ring: AtomicBool::new(false),
+                doorbell,
+                stopping: AtomicBool::new(false),
+                tick: AtomicU64::new(0),
+                waiters: Mutex::new(Vec::new()),
+                timekeeper_bell: Condvar::new(),
+            });
             if sender.send(Arc::clone(&herald)).is_ok() {
                 herald.run();
             }
@@ -81,9 +119,24 @@ impl Herald {
             while let Some(waiter) = self.queue.pop() {
                 waiter.blocker.unpark();
             }
-            // A ring between the last pop and here is kept by the blocker.
+            // Acquire: pairs with the Release in `ring_soon`, so that the writer sees what was pushed before it.
+            if self.ring.swap(false, Ordering::Acquire) {
+                self.doorbell.ring(true);
+            }
+            // A call between the last look and here is kept by the blocker.
             self.bell.park(None).ok();
         }
+    }
+
+    /// A waiter for the calling coroutine or thread.
+    pub fn waiter(&self) -> Arc<Waiter> {
+        let waiter = Arc::new(Waiter {
+            completion: Completion::new(),
+            blocker: Blocker::new(true),
+            deadline: AtomicU64::new(NO_DEADLINE),
+        });
+        self.waiters.lock().expect("no holder of this lock panics").push(Arc::downgrade(&waiter));
+        waiter
     }
 
     /// Hands over one who is to be woken at the next [`Herald::wake`].
@@ -96,9 +149,49 @@ impl Herald {
         self.bell.unpark();
     }
 
-    /// Ends the herald's coroutine.
+    /// Has the writer's bell rung, urgently, behind the coroutines that are ready now.
+    pub fn ring_soon(&self) {
+        // Read first: in a burst of committers only one has to store.
+        if !self.ring.load(Ordering::Relaxed) && !self.ring.swap(true, Ordering::Release) {
+            self.bell.unpark();
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+
+    /// The timekeeper thread's body: wakes those whose deadline has passed.
+    pub fn keep_time(&self) {
+        let mut waiters = self.waiters.lock().expect("no holder of this lock panics");
+        // Acquire: pairs with `stop`.
+        while !self.stopping.load(Ordering::Acquire) {
+            let waited = self.timekeeper_bell.wait_timeout(waiters, TICK);
+            waiters = waited.expect("no holder of this lock panics").0;
+            let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
+            let mut overdue = false;
+            waiters.retain(|waiter| {
+                let waiter = waiter.upgrade();
+                if let Some(waiter) = &waiter
+                    && waiter.deadline.load(Ordering::Relaxed) <= now
+                {
+                    self.enqueue(Arc::clone(waiter));
+                    overdue = true;
+                }
+                waiter.is_some()
+            });
+            if overdue {
+                self.wake();
+            }
+        }
+    }
+
+    /// Ends the herald's coroutine and the timekeeper thread.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.bell.unpark();
+        // Under the lock, so that the timekeeper is either before its look at `stopping` or asleep.
+        let _waiters = self.waiters.lock().expect("no holder of this lock panics");
+        self.timekeeper_bell.notify_one();
     }
 }

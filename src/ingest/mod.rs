@@ -7,7 +7,7 @@
 //! Producer::commit   lines → blocks, header,   ring → places → writev
 //!                    state: COMMITTED          → counts, window
 //!                    push into the ring        → blocks freed ──────────→ fdatasync
-//! Commitment::wait   (written, synced) ←────── herald ←────────────────── herald
+//! Producer::wait     (written, synced) ←────── herald ←────────────────── herald
 //! ```
 //!
 //! # Invariants
@@ -128,7 +128,7 @@ struct Shared {
     journal: journal::Journal,
     space: space::Space,
     ring: ArrayQueue<frame::Frame>,
-    doorbell: doorbell::Doorbell,
+    doorbell: Arc<doorbell::Doorbell>,
     herald: Arc<herald::Herald>,
     growth: growth::Growth,
     /// Readers that want to see what is committed by now; popped by the writer.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use super::blocks::{Block, PAYLOAD_BYTES};
 use super::completion::Progress;
@@ -21,11 +20,10 @@ pub enum Refused {
     TooLarge,
 }
 
-/// A frame that was committed: where its producer finds out how far it has come.
+/// A frame that was committed, to be waited for with [`Producer::wait`].
 pub struct Commitment {
     /// The level to wait for, and where it is announced; `None` where the commit itself is all that was asked for.
     awaited: Option<(Level, Arc<Waiter>)>,
-    timeout: Duration,
 }
 
 /// How far a commit has come.
@@ -39,38 +37,18 @@ pub struct Acknowledged {
     pub sync_failed: bool,
 }
 
-impl Commitment {
-    /// Parks until the frame has reached the level it was committed with, or the ack timeout; answers how far it is. To be
-    /// called by the coroutine or thread that committed.
-    pub fn wait(&self) -> Acknowledged {
-        let Some((level, waiter)) = &self.awaited else {
-            return Acknowledged { level: Level::Journaled, first_sequence: 0, sync_failed: false };
-        };
-        let enough = |progress| match level {
-            Level::Journaled => true,
-            Level::Written => progress != Progress::Pending,
-            Level::Synced => matches!(progress, Progress::Synced | Progress::SyncFailed),
-        };
-        let (progress, first_sequence) = waiter.wait(Instant::now() + self.timeout, enough);
-        let level = match progress {
-            Progress::Pending => Level::Journaled,
-            Progress::Written | Progress::SyncFailed => Level::Written,
-            Progress::Synced => Level::Synced,
-        };
-        Acknowledged { level, first_sequence, sync_failed: progress == Progress::SyncFailed }
-    }
-}
-
 /// A connection's way into the journal. It belongs to one coroutine or thread.
 pub struct Producer {
     shared: Arc<Shared>,
     /// Blocks taken for lines that are not committed yet.
     reserved: Vec<Block>,
+    /// Waiters that nobody holds for an old frame any more.
+    waiters: Vec<Arc<Waiter>>,
 }
 
 impl Producer {
     pub(super) fn new(shared: Arc<Shared>) -> Producer {
-        Producer { shared, reserved: Vec::new() }
+        Producer { shared, reserved: Vec::new(), waiters: Vec::new() }
     }
 
     /// Makes sure that `bytes` of lines, with those reserved before, can be committed: `true` if there was room at once.
@@ -94,26 +72,25 @@ impl Producer {
         if blocks > shared.journal.region().capacity() as usize / 2 {
             return Err(Refused::TooLarge);
         }
-        let deadline = Instant::now() + shared.config.enqueue_timeout;
         let press = || {
             shared.doorbell.ring(true);
             shared.growth.demand();
         };
-        let taken = shared.space.take_until(deadline, blocks, &mut self.reserved, press);
+        let taken = shared.space.take_within(shared.config.enqueue_timeout, blocks, &mut self.reserved, press);
         if taken { Ok(()) } else { Err(Refused::Full) }
     }
 
     /// Commits `lines` as one frame and clears them: from here on they survive the process (or, with a journal in memory,
-    /// are queued). `level` is what [`Commitment::wait`] will wait for.
+    /// are queued). `level` is what [`Producer::wait`] will wait for.
     ///
     /// # Panics
     /// If there is no line, or no room has been reserved for them.
     pub fn commit(&mut self, lines: &mut Lines, level: Level) -> Commitment {
-        let shared = &self.shared;
         let needed = blocks_for(lines.bytes().len());
         assert!(needed <= self.reserved.len(), "lines are committed into blocks that were reserved for them");
         failpoint::hit("commit.reserved");
-        let awaited = (level > Level::Journaled).then(|| (level, Waiter::new()));
+        let awaited = (level > Level::Journaled).then(|| (level, self.waiter()));
+        let shared = &self.shared;
         let ticket = shared.ticket.fetch_add(1, Ordering::Relaxed) + 1;
         // Acquire: pairs with the writer's store, so that the base is not ahead of the lines before it.
         let base = shared.published.load(Ordering::Acquire);
@@ -122,25 +99,63 @@ impl Producer {
         // The ring has a slot for each block of the journal, and each frame has a block of its own.
         assert!(shared.ring.push(frame).is_ok(), "the ring has room for every frame there can be");
         failpoint::hit("commit.pushed");
-        shared.doorbell.ring(level > Level::Journaled);
+        if awaited.is_some() {
+            shared.herald.ring_soon();
+        } else {
+            shared.doorbell.ring(false);
+        }
         lines.clear();
-        let timeout = shared.config.ack_timeout;
         self.release();
-        Commitment { awaited, timeout }
+        Commitment { awaited }
+    }
+
+    /// Parks until the frame has reached the level it was committed with, or the ack timeout; answers how far it is.
+    pub fn wait(&mut self, commitment: Commitment) -> Acknowledged {
+        let Some((level, waiter)) = commitment.awaited else {
+            return Acknowledged { level: Level::Journaled, first_sequence: 0, sync_failed: false };
+        };
+        let enough = |progress| match level {
+            Level::Journaled => true,
+            Level::Written => progress != Progress::Pending,
+            Level::Synced => matches!(progress, Progress::Synced | Progress::SyncFailed),
+        };
+        let shared = &self.shared;
+        let (progress, first_sequence) =
+            waiter.wait_for_progress(&shared.herald, shared.config.ack_timeout, enough);
+        if enough(progress) {
+            // The writer and the sync thread are done with it; one that timed out may still be written to.
+            self.waiters.push(waiter);
+        }
+        let level = match progress {
+            Progress::Pending => Level::Journaled,
+            Progress::Written | Progress::SyncFailed => Level::Written,
+            Progress::Synced => Level::Synced,
+        };
+        Acknowledged { level, first_sequence, sync_failed: progress == Progress::SyncFailed }
     }
 
     /// Has the writer publish what is committed, so that a read that follows sees it. Waits for that up to the enqueue
     /// timeout; not at all while the log cannot be written.
-    pub fn publish(&self) {
-        let shared = &self.shared;
-        if shared.status.is_log_failing() {
+    pub fn publish(&mut self) {
+        if self.shared.status.is_log_failing() {
             return;
         }
-        let waiter = Waiter::new();
+        let waiter = self.waiter();
+        let shared = &self.shared;
         shared.barriers.push(Arc::clone(&waiter));
-        shared.doorbell.ring(true);
-        let deadline = Instant::now() + shared.config.enqueue_timeout;
-        waiter.wait(deadline, |progress| progress != Progress::Pending);
+        shared.herald.ring_soon();
+        let published = |progress| progress != Progress::Pending;
+        let (progress, _) = waiter.wait_for_progress(&shared.herald, shared.config.enqueue_timeout, published);
+        if published(progress) {
+            self.waiters.push(waiter);
+        }
+    }
+
+    /// A waiter for a new frame.
+    fn waiter(&mut self) -> Arc<Waiter> {
+        let Some(waiter) = self.waiters.pop() else { return self.shared.herald.waiter() };
+        waiter.completion.reset();
+        waiter
     }
 
     /// Gives back what was reserved and not used.

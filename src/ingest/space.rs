@@ -12,7 +12,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
@@ -61,23 +61,22 @@ impl Space {
         true
     }
 
-    /// As [`Space::take`], but waits until `deadline`. `press` is called each time before it waits: it asks whoever can
-    /// make room to do so.
-    pub fn take_until(&self, deadline: Instant, count: usize, into: &mut Vec<Block>, press: impl Fn()) -> bool {
-        let waiter = Waiter::new();
-        loop {
+    /// As [`Space::take`], but waits up to `timeout`. `press` is called each time before it waits: it asks whoever can make
+    /// room to do so.
+    pub fn take_within(&self, timeout: Duration, count: usize, into: &mut Vec<Block>, press: impl Fn()) -> bool {
+        let waiter = self.herald.waiter();
+        let taken = waiter.wait(&self.herald, timeout, || {
             self.enter(&waiter);
             // Pairs with the fence in `give_back`.
             fence(Ordering::SeqCst);
-            let done = self.take(count, into);
-            if !done {
+            let taken = self.take(count, into).then_some(());
+            if taken.is_none() {
                 press();
             }
-            if done || !waiter.park(deadline) {
-                self.leave(&waiter);
-                return done;
-            }
-        }
+            taken
+        });
+        self.leave(&waiter);
+        taken.is_some()
     }
 
     /// Gives blocks back and wakes those who wait for them.
@@ -85,7 +84,7 @@ impl Space {
         for block in blocks {
             self.free.push(block).expect("the free list has room for every block there is");
         }
-        // Pairs with the fence in `take_until`.
+        // Pairs with the fence in `take_within`.
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::Relaxed) > 0 {
             let line = {
