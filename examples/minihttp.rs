@@ -33,7 +33,9 @@ impl HttpService for Service {
         request.body().read_to_end(body)?;
         response.header("Content-Type: application/json");
         if let Some((producer, parser, lines)) = engine {
-            producer.reserve(body.len() + 256).map_err(|_| io::Error::other("the journal is full"))?;
+            producer
+                .reserve(body.len() + 256)
+                .map_err(|_| io::Error::other("the journal is full"))?;
             if parser.single(body, None, Timestamp::now(), lines).is_err() {
                 response.status_code(422, "Unprocessable Content");
                 return Ok(());
@@ -53,15 +55,24 @@ impl HttpServiceFactory for Factory {
     type Service = Service;
 
     fn new_service(&self, _id: usize) -> Service {
-        let engine = self.0.as_ref().map(|from| (from.producer(), Parser::new(32 << 10), Lines::new()));
-        Service { body: Vec::new(), engine }
+        let engine = self
+            .0
+            .as_ref()
+            .map(|from| (from.producer(), Parser::new(32 << 10), Lines::new()));
+        Service {
+            body: Vec::new(),
+            engine,
+        }
     }
 }
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
-    may::config().set_workers(1).set_stack_size(0x4000).set_worker_pin(false);
+    may::config()
+        .set_workers(1)
+        .set_stack_size(0x4000)
+        .set_worker_pin(false);
     let (entrance, port, _engine) = match words[..] {
         ["nothing", port] => (None, port, None),
         ["engine", port, log] => {
@@ -79,8 +90,14 @@ fn main() -> io::Result<()> {
             let engine = Engine::open(config, Arc::new(OsFs)).map_err(io::Error::other)?;
             (Some(engine.entrance()), port, Some(engine))
         }
-        _ => return Err(io::Error::other("usage: minihttp nothing PORT | minihttp engine PORT LOG")),
+        _ => {
+            return Err(io::Error::other(
+                "usage: minihttp nothing PORT | minihttp engine PORT LOG",
+            ));
+        }
     };
     let server = Factory(entrance).start(format!("127.0.0.1:{port}"))?;
-    server.join().map_err(|_| io::Error::other("the server's coroutine ended"))
+    server
+        .join()
+        .map_err(|_| io::Error::other("the server's coroutine ended"))
 }

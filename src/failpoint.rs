@@ -16,7 +16,9 @@ pub(crate) fn due(name: &str) -> bool {
         let (name, count) = value.split_once(':').unwrap_or((&value, "1"));
         Some((name.to_owned(), AtomicU64::new(count.parse().ok()?)))
     });
-    armed.as_ref().is_some_and(|(armed, left)| armed == name && left.fetch_sub(1, Ordering::Relaxed) == 1)
+    armed
+        .as_ref()
+        .is_some_and(|(armed, left)| armed == name && left.fetch_sub(1, Ordering::Relaxed) == 1)
 }
 
 /// Whether the process is to die at this passing of the point `name`: never, in a release build.
@@ -38,7 +40,8 @@ pub(crate) fn hit(name: &str) {
 #[cold]
 pub(crate) fn die() -> ! {
     let itself = rustix::process::getpid();
-    rustix::process::kill_process(itself, rustix::process::Signal::KILL).expect("a process may signal itself");
+    rustix::process::kill_process(itself, rustix::process::Signal::KILL)
+        .expect("a process may signal itself");
     loop {
         // The signal may reach another thread first.
         std::thread::park();

@@ -14,7 +14,11 @@ pub fn name(level: Level, view: &View) -> &'static str {
 
 /// The body of a 202.
 pub fn stored_body(count: usize, log_name: &str) -> Vec<u8> {
-    format!("{{\"ok\":true,\"stored\":{count},\"file\":{}}}", serde_json::json!(log_name)).into_bytes()
+    format!(
+        "{{\"ok\":true,\"stored\":{count},\"file\":{}}}",
+        serde_json::json!(log_name)
+    )
+    .into_bytes()
 }
 
 impl Session {
@@ -24,12 +28,20 @@ impl Session {
         let in_query = if request.query().is_empty() {
             None
         } else {
-            request.query_pairs().filter(|(name, _)| name == "ack").last().map(|(_, value)| value.into_owned())
+            request
+                .query_pairs()
+                .filter(|(name, _)| name == "ack")
+                .last()
+                .map(|(_, value)| value.into_owned())
         };
         let level = match (in_query, request.header("x-ack")) {
             (None, None) => self.shared.ack,
             (in_query, in_header) => {
-                let loc = if in_query.is_some() { ["query", "ack"] } else { ["header", "x-ack"] };
+                let loc = if in_query.is_some() {
+                    ["query", "ack"]
+                } else {
+                    ["header", "x-ack"]
+                };
                 let header = || String::from_utf8_lossy(in_header.unwrap_or_default()).into_owned();
                 let text = in_query.unwrap_or_else(header);
                 let Some(level) = Level::from_name(&text) else {
@@ -43,7 +55,8 @@ impl Session {
             }
         };
         if level == Level::Synced && self.shared.view.status().has_sync_failed() {
-            let sentence = "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
+            let sentence =
+                "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
             output.detail(503, &[error::RETRY_AFTER], sentence);
             return None;
         }
@@ -60,7 +73,8 @@ impl Session {
         match self.producer.reserve(bytes) {
             Ok(()) => return true,
             Err(Refused::Full) => {
-                let sentence = "The journal is full: the log cannot take events as fast as they arrive. Try again.";
+                let sentence =
+                    "The journal is full: the log cannot take events as fast as they arrive. Try again.";
                 output.detail(503, &[error::RETRY_AFTER], sentence);
             }
             Err(Refused::TooLarge) => {
@@ -73,12 +87,27 @@ impl Session {
 
     /// Answers 202 for `count` events that are, or will be when the burst is settled, the lines from `first` on of
     /// the frame with the commitment that is next in line.
-    pub(super) fn accept(&mut self, level: Level, commitment: usize, first: usize, count: usize, body: Vec<u8>, output: &mut Output) {
+    pub(super) fn accept(
+        &mut self,
+        level: Level,
+        commitment: usize,
+        first: usize,
+        count: usize,
+        body: Vec<u8>,
+        output: &mut Output,
+    ) {
         if level == Level::Journaled {
             return output.json(202, &[("X-Ack", name(level, &self.shared.view))], &body);
         }
         let slot = output.owe();
-        self.owed.push(Owed { slot, level, commitment, first, count, body });
+        self.owed.push(Owed {
+            slot,
+            level,
+            commitment,
+            first,
+            count,
+            body,
+        });
     }
 
     /// Waits for what was committed and hands in the answers that were owed for it.
@@ -89,7 +118,11 @@ impl Session {
         let wait = |commitment| self.producer.wait(commitment);
         let acknowledged: Vec<Acknowledged> = self.commitments.drain(..).map(wait).collect();
         for owed in self.owed.drain(..) {
-            let Acknowledged { level, first_sequence, sync_failed } = acknowledged[owed.commitment];
+            let Acknowledged {
+                level,
+                first_sequence,
+                sync_failed,
+            } = acknowledged[owed.commitment];
             let reached = name(level.min(owed.level), &self.shared.view);
             let first = first_sequence + owed.first as u64;
             let sequence = match owed.count {
@@ -98,7 +131,11 @@ impl Session {
             };
             let numbered = [("X-Ack", reached), ("X-Seq", sequence.as_str())];
             // A level below `written` has no numbers, and neither has a batch of no events.
-            let headers = if level >= Level::Written && owed.count > 0 { &numbered[..] } else { &numbered[..1] };
+            let headers = if level >= Level::Written && owed.count > 0 {
+                &numbered[..]
+            } else {
+                &numbered[..1]
+            };
             output.fill(owed.slot, |output| {
                 if level >= owed.level {
                     return output.json(202, headers, &owed.body);

@@ -8,14 +8,21 @@ use crate::ingest::Level;
 
 impl Session {
     pub(super) fn batch(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        let Some(level) = self.level_of(request, output) else { return };
-        let Some(partial) = partial_of(request, output) else { return };
+        let Some(level) = self.level_of(request, output) else {
+            return;
+        };
+        let Some(partial) = partial_of(request, output) else {
+            return;
+        };
         let agent = request.header("user-agent");
         let packed = request.header("content-encoding");
         let mut scratch = std::mem::take(&mut self.body);
         let mut unpacked = std::mem::take(&mut self.unpacked);
         let limit = self.shared.batch_bytes_max;
-        match request.body.read_decoded(packed, limit, &mut scratch, &mut unpacked) {
+        match request
+            .body
+            .read_decoded(packed, limit, &mut scratch, &mut unpacked)
+        {
             Ok(body) => self.events(body, agent, level, partial, output),
             Err(failure) => {
                 let (status, sentence) = failure.answer();
@@ -25,13 +32,24 @@ impl Session {
         (self.body, self.unpacked) = (scratch, unpacked);
     }
 
-    fn events(&mut self, body: &[u8], agent: Option<&[u8]>, level: Level, partial: bool, output: &mut Output) {
+    fn events(
+        &mut self,
+        body: &[u8],
+        agent: Option<&[u8]>,
+        level: Level,
+        partial: bool,
+        output: &mut Output,
+    ) {
         self.batch.clear();
         let now = Timestamp::now();
         let read = if partial {
-            self.parser.batch_partial(body, agent, now, &mut self.batch).map(Some)
+            self.parser
+                .batch_partial(body, agent, now, &mut self.batch)
+                .map(Some)
         } else {
-            self.parser.batch(body, agent, now, &mut self.batch).map(|()| None)
+            self.parser
+                .batch(body, agent, now, &mut self.batch)
+                .map(|()| None)
         };
         let rejected = match read {
             Ok(rejected) => rejected,
@@ -40,7 +58,10 @@ impl Session {
         let count = self.batch.count();
         let body = match rejected {
             None => ack::stored_body(count, &self.shared.log_name),
-            Some(Rejected { count: rejected, detail }) => {
+            Some(Rejected {
+                count: rejected,
+                detail,
+            }) => {
                 let ok = rejected == 0;
                 let start = format!("{{\"ok\":{ok},\"stored\":{count},\"rejected\":{rejected},\"detail\":");
                 [start.as_bytes(), &detail, b"}"].concat()

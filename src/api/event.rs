@@ -13,13 +13,18 @@ const AGENT_GROWTH: usize = 6;
 
 impl Session {
     pub(super) fn event(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        let Some(level) = self.level_of(request, output) else { return };
+        let Some(level) = self.level_of(request, output) else {
+            return;
+        };
         let agent = request.header("user-agent");
         let packed = request.header("content-encoding");
         let mut scratch = std::mem::take(&mut self.body);
         let mut unpacked = std::mem::take(&mut self.unpacked);
         let limit = self.shared.event_bytes_max;
-        match request.body.read_decoded(packed, limit, &mut scratch, &mut unpacked) {
+        match request
+            .body
+            .read_decoded(packed, limit, &mut scratch, &mut unpacked)
+        {
             Ok(body) => self.single(body, agent, level, output),
             Err(failure) => {
                 let (status, sentence) = failure.answer();

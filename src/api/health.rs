@@ -12,7 +12,7 @@ impl Session {
         let view = &shared.view;
         let status = view.status();
         // Events acknowledged by default only when they are synced cannot be stored once syncing has failed.
-        let can_store = !status.is_log_failing() && !(shared.ack == Level::Synced && status.has_sync_failed());
+        let can_store = !(status.is_log_failing() || shared.ack == Level::Synced && status.has_sync_failed());
         let (used, bytes, bytes_max) = view.journal_bytes();
         let body = json!({
             "ok": can_store,
@@ -35,6 +35,10 @@ impl Session {
             },
         });
         let headers: &[_] = if can_store { &[] } else { &[error::RETRY_AFTER] };
-        output.json(if can_store { 200 } else { 503 }, headers, body.to_string().as_bytes());
+        output.json(
+            if can_store { 200 } else { 503 },
+            headers,
+            body.to_string().as_bytes(),
+        );
     }
 }

@@ -60,7 +60,10 @@ impl Api {
             may_read: config.may_read(),
             view,
         };
-        Api { shared: Arc::new(shared), entrance: engine.entrance() }
+        Api {
+            shared: Arc::new(shared),
+            entrance: engine.entrance(),
+        }
     }
 }
 

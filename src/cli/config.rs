@@ -22,7 +22,10 @@ pub fn print(matches: &ArgMatches) -> ExitCode {
         };
         let value = said.unwrap_or_else(|| setting.default.to_owned());
         text += &format!("{}={value}  # {source}\n", setting.variable);
-        object.insert(setting.variable.into(), serde_json::json!({"value": value, "source": source}));
+        object.insert(
+            setting.variable.into(),
+            serde_json::json!({"value": value, "source": source}),
+        );
     }
     if matches.get_flag("json") {
         text = serde_json::Value::Object(object).to_string() + "\n";

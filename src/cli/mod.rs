@@ -72,9 +72,11 @@ fn setting_args() -> impl Iterator<Item = Arg> {
 
 /// What was said of a setting, by flag or variable. An empty variable says nothing.
 fn given(matches: &ArgMatches, variable: &str) -> Option<String> {
-    let from_environment =
-        matches.value_source(variable) == Some(clap::parser::ValueSource::EnvVariable);
-    matches.get_one::<String>(variable).filter(|text| !(from_environment && text.is_empty())).cloned()
+    let from_environment = matches.value_source(variable) == Some(clap::parser::ValueSource::EnvVariable);
+    matches
+        .get_one::<String>(variable)
+        .filter(|text| !(from_environment && text.is_empty()))
+        .cloned()
 }
 
 #[cfg(test)]
@@ -85,7 +87,11 @@ mod tests {
     fn the_command_line_is_well_formed_and_has_a_flag_for_each_setting() {
         command().debug_assert();
         for setting in SETTINGS {
-            let flag = setting.variable.trim_start_matches("METRICS_").to_lowercase().replace('_', "-");
+            let flag = setting
+                .variable
+                .trim_start_matches("METRICS_")
+                .to_lowercase()
+                .replace('_', "-");
             assert_eq!(setting.flag, flag, "a flag has the name of its variable");
             let line = ["floodgate", "serve", &format!("--{flag}"), "value"];
             let matches = command().try_get_matches_from(line).unwrap();

@@ -36,7 +36,9 @@ pub fn serve(config: Config) -> ExitCode {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
-    may::config().set_workers(config.workers).set_stack_size(COROUTINE_STACK_WORDS);
+    may::config()
+        .set_workers(config.workers)
+        .set_stack_size(COROUTINE_STACK_WORDS);
     // Pinned workers would share their core with whatever else runs there while others are idle.
     may::config().set_worker_pin(false);
 
@@ -45,14 +47,19 @@ pub fn serve(config: Config) -> ExitCode {
         Ok(engine) => engine,
         Err(error) => return failed(&error.to_string()),
     };
-    let limits = Limits { connections_max: config.connections_max, ..Limits::default() };
-    let bound = listen(&config)
-        .and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));
+    let limits = Limits {
+        connections_max: config.connections_max,
+        ..Limits::default()
+    };
+    let bound = listen(&config).and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));
     let http = match bound {
         Ok(http) => http,
         Err(error) => {
             close(engine, Instant::now() + config.shutdown_timeout, true);
-            eprintln!("floodgate: METRICS_BIND: cannot listen on {}: {error}", config.bind);
+            eprintln!(
+                "floodgate: METRICS_BIND: cannot listen on {}: {error}",
+                config.bind
+            );
             return ExitCode::from(USAGE);
         }
     };
@@ -68,7 +75,14 @@ pub fn serve(config: Config) -> ExitCode {
     );
 
     let signal = signals.forever().next();
-    tracing::info!(signal = if signal == Some(SIGINT) { "SIGINT" } else { "SIGTERM" }, "stopping");
+    tracing::info!(
+        signal = if signal == Some(SIGINT) {
+            "SIGINT"
+        } else {
+            "SIGTERM"
+        },
+        "stopping"
+    );
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
             tracing::warn!("second signal: ending at once; the next start recovers the journal");
@@ -79,7 +93,10 @@ pub fn serve(config: Config) -> ExitCode {
     http.stop_accepting();
     let quiet = http.join(config.shutdown_timeout);
     if !quiet {
-        tracing::warn!(connections = http.connections(), "connections did not end in time");
+        tracing::warn!(
+            connections = http.connections(),
+            "connections did not end in time"
+        );
     }
     close(engine, deadline, quiet)
 }
@@ -91,15 +108,19 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Outcome::NotSynced => failed("everything is in the log, but it could not be synced to the disk"),
-        Outcome::LeftInJournal => {
-            failed("the log could not be written; the events are in the journal and the next start brings them in")
-        }
+        Outcome::LeftInJournal => failed(
+            "the log could not be written; the events are in the journal and the next start brings them in",
+        ),
     }
 }
 
 fn listen(config: &Config) -> std::io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(config.bind), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(config.bind),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     // So that a restart does not wait for the old connections to be forgotten.
     socket.set_reuse_address(true)?;
     socket.bind(&config.bind.into())?;
@@ -108,9 +129,17 @@ fn listen(config: &Config) -> std::io::Result<TcpListener> {
 }
 
 fn start_messages(format: LogFormat) {
-    let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let to_stderr = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false);
     let set = match format {
-        LogFormat::Json => set_global_default(to_stderr.json().flatten_event(true).with_current_span(false).finish()),
+        LogFormat::Json => set_global_default(
+            to_stderr
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .finish(),
+        ),
         LogFormat::Text => set_global_default(to_stderr.with_ansi(std::io::stderr().is_terminal()).finish()),
     };
     set.expect("messages are set up once");
@@ -118,9 +147,14 @@ fn start_messages(format: LogFormat) {
 
 fn warn_of_unknown_variables() {
     for (name, _) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("METRICS_")) else { continue };
+        let Some(name) = name.to_str().filter(|name| name.starts_with("METRICS_")) else {
+            continue;
+        };
         if !SETTINGS.iter().any(|setting| setting.variable == name) {
-            tracing::warn!(variable = name, "there is no such setting; `floodgate config` lists them");
+            tracing::warn!(
+                variable = name,
+                "there is no such setting; `floodgate config` lists them"
+            );
         }
     }
 }

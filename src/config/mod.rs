@@ -103,7 +103,11 @@ impl Config {
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let config = Config {
             bind: get!("METRICS_BIND", address),
-            workers: get!("METRICS_WORKERS", |text| if text.is_empty() { Ok(cores()) } else { whole(text, 1, 256) }),
+            workers: get!("METRICS_WORKERS", |text| if text.is_empty() {
+                Ok(cores())
+            } else {
+                whole(text, 1, 256)
+            }),
             connections_max: get!("METRICS_CONNECTIONS_MAX", |text| whole(text, 1, 1_000_000)),
             ack: get!("METRICS_ACK", level),
             event_bytes_max: get!("METRICS_EVENT_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
@@ -116,7 +120,9 @@ impl Config {
             engine: EngineConfig {
                 log,
                 journal,
-                journal_bytes_max: get!("METRICS_JOURNAL_BYTES_MAX", |text| size(text, BYTES_MIN, BYTES_MAX)),
+                journal_bytes_max: get!("METRICS_JOURNAL_BYTES_MAX", |text| size(
+                    text, BYTES_MIN, BYTES_MAX
+                )),
                 publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
                 enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
                 ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
@@ -139,16 +145,33 @@ const _: () = assert!(BYTES_MIN / 2 >= 512 << 10 && CHUNK_BYTES as u64 >= BYTES_
 
 fn file_path(text: &str) -> Result<String, Rejected> {
     let named = !text.is_empty() && !text.ends_with('/') && !text.contains('\0');
-    if named { Ok(text.to_owned()) } else { Err("it is the path of a file".into()) }
+    if named {
+        Ok(text.to_owned())
+    } else {
+        Err("it is the path of a file".into())
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, Rejected> {
-    let spelled = text.replacen("localhost", "127.0.0.1", usize::from(text.starts_with("localhost:")));
-    spelled.parse().map_err(|_| "it is an IP address and a port, as 127.0.0.1:8001 or [::1]:8001".into())
+    let spelled = text.replacen(
+        "localhost",
+        "127.0.0.1",
+        usize::from(text.starts_with("localhost:")),
+    );
+    spelled
+        .parse()
+        .map_err(|_| "it is an IP address and a port, as 127.0.0.1:8001 or [::1]:8001".into())
 }
 
 fn level(text: &str) -> Result<Level, Rejected> {
-    one_of(text, &[("journaled", Level::Journaled), ("written", Level::Written), ("synced", Level::Synced)])
+    one_of(
+        text,
+        &[
+            ("journaled", Level::Journaled),
+            ("written", Level::Written),
+            ("synced", Level::Synced),
+        ],
+    )
 }
 
 fn log_format(text: &str) -> Result<LogFormat, Rejected> {
@@ -178,7 +201,10 @@ mod tests {
         let config = Config::new(|_| None).unwrap();
         assert_eq!(config.bind, "127.0.0.1:8001".parse().unwrap());
         assert_eq!(config.engine.log, PathBuf::from("./data/metrics.jsonl"));
-        assert_eq!(config.engine.journal, Place::File("./data/metrics.journal".into()));
+        assert_eq!(
+            config.engine.journal,
+            Place::File("./data/metrics.journal".into())
+        );
         assert_eq!((config.engine.ring_capacity, config.ack), (500, Level::Journaled));
         assert_eq!(config.engine.fsync, FsyncPolicy::Every(Duration::from_secs(1)));
         assert_eq!(config.line_bytes_max, 32 << 10);
@@ -212,9 +238,15 @@ mod tests {
             assert!(error.starts_with(&format!("{name}: {value:?}")), "{error}");
             assert!(error.contains(allowed), "{error}");
         }
-        let listed: Vec<_> = settings::SETTINGS.iter().map(|setting| setting.variable).collect();
+        let listed: Vec<_> = settings::SETTINGS
+            .iter()
+            .map(|setting| setting.variable)
+            .collect();
         for name in listed {
-            assert!(wrong.iter().any(|(tested, _, _)| *tested == name), "{name} is not tested");
+            assert!(
+                wrong.iter().any(|(tested, _, _)| *tested == name),
+                "{name} is not tested"
+            );
         }
     }
 

@@ -40,7 +40,10 @@ pub fn switch(text: &str) -> Result<bool, Rejected> {
 
 /// One of a few words.
 pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Rejected> {
-    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    let found = words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value);
     found.ok_or_else(|| {
         let words: Vec<_> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         let (last, others) = words.split_last().expect("there is at least one word");
@@ -56,7 +59,10 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 fn spelled(value: u64, units: &[(&str, u64)]) -> String {
-    let (unit, factor) = units.iter().find(|(_, factor)| value % factor == 0).expect("one unit is 1");
+    let (unit, factor) = units
+        .iter()
+        .find(|(_, factor)| value.is_multiple_of(*factor))
+        .expect("one unit is 1");
     format!("{}{unit}", value / factor)
 }
 
@@ -71,7 +77,16 @@ mod tests {
         assert_eq!(size("1KiB", 0, u64::MAX), Ok(1024));
         assert_eq!(duration("250ms", 0, 10_000), Ok(Duration::from_millis(250)));
         assert_eq!(duration("10m", 0, 10_000_000), Ok(Duration::from_secs(600)));
-        for text in ["", "MiB", "1 MiB", "1.5MiB", "-1MiB", "1mib", "1MB", "99999999999GiB"] {
+        for text in [
+            "",
+            "MiB",
+            "1 MiB",
+            "1.5MiB",
+            "-1MiB",
+            "1mib",
+            "1MB",
+            "99999999999GiB",
+        ] {
             assert!(size(text, 0, u64::MAX).is_err(), "{text}");
         }
         for text in ["", "1", "ms", "1 s", "1.5s", "-1s", "1S", "1d"] {

@@ -31,8 +31,14 @@ impl BodyError {
         match self {
             Self::TooLarge => (413, "The request body is too large."),
             Self::Closed | Self::Io(_) => (400, "The request body is incomplete."),
-            Self::UnknownCoding => (415, "The content coding of the request body is not supported; gzip and zstd are."),
-            Self::Corrupt => (400, "The request body does not unpack: it is cut short or damaged."),
+            Self::UnknownCoding => (
+                415,
+                "The content coding of the request body is not supported; gzip and zstd are.",
+            ),
+            Self::Corrupt => (
+                400,
+                "The request body does not unpack: it is cut short or damaged.",
+            ),
         }
     }
 }

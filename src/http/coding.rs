@@ -28,7 +28,9 @@ impl<'a> Body<'a> {
     {
         let named = |names: &[&str]| {
             let coding = coding.unwrap_or(b"identity");
-            names.iter().any(|name| coding.eq_ignore_ascii_case(name.as_bytes()))
+            names
+                .iter()
+                .any(|name| coding.eq_ignore_ascii_case(name.as_bytes()))
         };
         if named(&["identity", ""]) {
             return self.read_all(limit, scratch);
@@ -40,7 +42,9 @@ impl<'a> Body<'a> {
         } else if named(&["zstd"]) {
             let packed = self.read_all(limit, scratch)?;
             let mut decoder = zstd::Decoder::with_buffer(packed).map_err(BodyError::Io)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(BodyError::Io)?;
+            decoder
+                .window_log_max(ZSTD_WINDOW_LOG_MAX)
+                .map_err(BodyError::Io)?;
             unpack(decoder, limit, unpacked)?;
         } else {
             return Err(BodyError::UnknownCoding);
@@ -73,7 +77,8 @@ mod tests {
 
     fn decoded(coding: &str, packed: &[u8], limit: usize) -> Result<Vec<u8>, u16> {
         let (mut scratch, mut unpacked) = (Vec::new(), Vec::new());
-        let read = Body::whole(packed).read_decoded(Some(coding.as_bytes()), limit, &mut scratch, &mut unpacked);
+        let read =
+            Body::whole(packed).read_decoded(Some(coding.as_bytes()), limit, &mut scratch, &mut unpacked);
         read.map(<[u8]>::to_vec).map_err(|error| error.answer().0)
     }
 
@@ -81,9 +86,12 @@ mod tests {
     fn packed_bodies_are_unpacked_and_others_lent() {
         let text = b"{\"a\":1}".repeat(100);
         let zstd = zstd::encode_all(&text[..], 3).unwrap();
-        for (coding, packed) in
-            [("gzip", gzip(&text)), ("GZIP", gzip(&text)), ("zstd", zstd), ("identity", text.clone())]
-        {
+        for (coding, packed) in [
+            ("gzip", gzip(&text)),
+            ("GZIP", gzip(&text)),
+            ("zstd", zstd),
+            ("identity", text.clone()),
+        ] {
             assert_eq!(decoded(coding, &packed, text.len()), Ok(text.clone()), "{coding}");
         }
         assert_eq!(decoded("br", &text, 1000), Err(415));
@@ -93,7 +101,10 @@ mod tests {
     #[test]
     fn a_bomb_stops_at_the_limit() {
         let zeros = vec![0; 64 << 20];
-        for (coding, packed) in [("gzip", gzip(&zeros)), ("zstd", zstd::encode_all(&zeros[..], 3).unwrap())] {
+        for (coding, packed) in [
+            ("gzip", gzip(&zeros)),
+            ("zstd", zstd::encode_all(&zeros[..], 3).unwrap()),
+        ] {
             assert!(packed.len() < 100 << 10);
             assert_eq!(decoded(coding, &packed, 1 << 20), Err(413), "{coding}");
         }
@@ -101,10 +112,19 @@ mod tests {
 
     #[test]
     fn truncated_and_corrupt_bodies_are_refused() {
-        let text: Vec<u8> = (0..5000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        for (coding, packed) in [("gzip", gzip(&text)), ("zstd", zstd::encode_all(&text[..], 3).unwrap())] {
+        let text: Vec<u8> = (0..5000u32)
+            .flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
+        for (coding, packed) in [
+            ("gzip", gzip(&text)),
+            ("zstd", zstd::encode_all(&text[..], 3).unwrap()),
+        ] {
             for cut in [0, 1, 5, packed.len() / 2, packed.len() - 1] {
-                assert_eq!(decoded(coding, &packed[..cut], 1 << 20), Err(400), "{coding} cut at {cut}");
+                assert_eq!(
+                    decoded(coding, &packed[..cut], 1 << 20),
+                    Err(400),
+                    "{coding} cut at {cut}"
+                );
             }
             let mut broken = packed.clone();
             broken[2] ^= 0xff;

@@ -26,7 +26,8 @@ pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - HEADER_BYTES;
 pub const PREFACE_BYTES: usize = 4096;
 
 const _: () = assert!(HEADER_BYTES == 64, "the on-disk layout of a header has 64 bytes");
-const _: () = assert!(BLOCK_BYTES.is_multiple_of(align_of::<Header>()) && PREFACE_BYTES.is_multiple_of(BLOCK_BYTES));
+const _: () =
+    assert!(BLOCK_BYTES.is_multiple_of(align_of::<Header>()) && PREFACE_BYTES.is_multiple_of(BLOCK_BYTES));
 
 /// The right to one block.
 #[derive(Debug)]
@@ -57,9 +58,17 @@ impl Region {
     /// # Panics
     /// If the mapping has no room for the preface.
     pub fn new(map: MmapRaw) -> Region {
-        let blocks = map.len().checked_sub(PREFACE_BYTES).expect("a journal mapping holds its preface") / BLOCK_BYTES;
+        let blocks = map
+            .len()
+            .checked_sub(PREFACE_BYTES)
+            .expect("a journal mapping holds its preface")
+            / BLOCK_BYTES;
         let capacity = u32::try_from(blocks).expect("a journal has fewer than 2^32 blocks");
-        Region { map, capacity, minted: AtomicU32::new(0) }
+        Region {
+            map,
+            capacity,
+            minted: AtomicU32::new(0),
+        }
     }
 
     /// Blocks the region has address space for.
@@ -78,22 +87,34 @@ impl Region {
     /// The caller vouches that the file behind them is that long: touching a page behind the end of a file is a SIGBUS,
     /// which is a crash and not undefined behaviour.
     pub fn mint(&self, count: u32) -> Vec<Block> {
-        let range = self.minted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |minted| {
-            Some(minted + count.min(self.capacity - minted))
-        });
+        let range = self
+            .minted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |minted| {
+                Some(minted + count.min(self.capacity - minted))
+            });
         let start = range.expect("the closure always answers");
         let end = start + count.min(self.capacity - start);
         // Faults the pages in now rather than at an event's first store. Old kernels do not know the advice; then the
         // first stores fault.
         let offset = PREFACE_BYTES + start as usize * BLOCK_BYTES;
-        self.map.advise_range(Advice::PopulateWrite, offset, (end - start) as usize * BLOCK_BYTES).ok();
+        self.map
+            .advise_range(
+                Advice::PopulateWrite,
+                offset,
+                (end - start) as usize * BLOCK_BYTES,
+            )
+            .ok();
         (start..end).map(|index| Block { index }).collect()
     }
 
     fn pointer(&self, block: &Block) -> *mut u8 {
         debug_assert!(block.index < self.minted());
         // SAFETY: by the invariants of `Block::index` and `map`, the offset is within the mapping.
-        unsafe { self.map.as_mut_ptr().add(PREFACE_BYTES + block.index as usize * BLOCK_BYTES) }
+        unsafe {
+            self.map
+                .as_mut_ptr()
+                .add(PREFACE_BYTES + block.index as usize * BLOCK_BYTES)
+        }
     }
 
     /// The block's header. Its fields are atomics, so a shared reference suffices to write it.

@@ -40,7 +40,10 @@ pub struct Completion {
 impl Completion {
     /// A completion of a frame that is nowhere yet.
     pub fn new() -> Completion {
-        Completion { progress: AtomicU32::new(PENDING), first_sequence: AtomicU64::new(0) }
+        Completion {
+            progress: AtomicU32::new(PENDING),
+            first_sequence: AtomicU64::new(0),
+        }
     }
 
     /// Makes it a completion of a new frame. Nobody may hold it for an old one any more.
@@ -58,7 +61,8 @@ impl Completion {
 
     /// The lines are on the disk, or the sync failed.
     pub fn synced(&self, succeeded: bool) {
-        self.progress.store(if succeeded { SYNCED } else { SYNC_FAILED }, Ordering::Release);
+        self.progress
+            .store(if succeeded { SYNCED } else { SYNC_FAILED }, Ordering::Release);
     }
 
     /// How far the frame has come, and the sequence number of its first line once it is written.

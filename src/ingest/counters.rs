@@ -21,7 +21,10 @@ pub struct Counters {
 impl Counters {
     /// Counters that tell `names_max` names apart.
     pub fn new(names_max: usize) -> Counters {
-        Counters { by_name: DashMap::new(), names_max }
+        Counters {
+            by_name: DashMap::new(),
+            names_max,
+        }
     }
 
     /// Counts `count` more events of `name`.
@@ -30,8 +33,15 @@ impl Counters {
             counter.fetch_add(count, Ordering::Relaxed);
             return;
         }
-        let name = if self.by_name.len() < self.names_max { name } else { OTHER };
-        self.by_name.entry(name.into()).or_default().fetch_add(count, Ordering::Relaxed);
+        let name = if self.by_name.len() < self.names_max {
+            name
+        } else {
+            OTHER
+        };
+        self.by_name
+            .entry(name.into())
+            .or_default()
+            .fetch_add(count, Ordering::Relaxed);
     }
 
     /// All counts, largest first, equal ones by name.

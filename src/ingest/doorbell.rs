@@ -32,7 +32,11 @@ pub struct Doorbell {
 impl Doorbell {
     /// A bell whose writer has not come yet.
     pub fn new() -> Doorbell {
-        Doorbell { state: AtomicU32::new(AWAKE), urgent: AtomicBool::new(false), writer: Mutex::new(None) }
+        Doorbell {
+            state: AtomicU32::new(AWAKE),
+            urgent: AtomicBool::new(false),
+            writer: Mutex::new(None),
+        }
     }
 
     /// Makes the calling thread the one to be woken. To be called before it first sleeps.

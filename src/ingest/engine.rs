@@ -91,7 +91,8 @@ impl Engine {
             Place::File(path) => Remains::open(path, &log).map_err(OpenError::Journal)?,
             Place::Memory => None,
         };
-        let recovered = recover(remains.as_ref(), &mut live).map_err(failed("bring the journal's events into"))?;
+        let recovered =
+            recover(remains.as_ref(), &mut live).map_err(failed("bring the journal's events into"))?;
         drop(remains);
         let counters = Counters::new(config.names_max);
         let recent = Recent::new(config.ring_capacity);
@@ -118,7 +119,10 @@ impl Engine {
             journal,
             config,
         });
-        let first = shared.journal.grow().map_err(|error| journal_error(&shared.config, error))?;
+        let first = shared
+            .journal
+            .grow()
+            .map_err(|error| journal_error(&shared.config, error))?;
         shared.space.give_back(first.into_iter());
         let file = live.file().cloned();
         let sync_thread = Arc::new(SyncThread::new(shared.config.fsync, file, live.length()));
@@ -128,7 +132,9 @@ impl Engine {
         let herald = Arc::clone(&shared.herald);
         Ok(Engine {
             writer: thread("floodgate-write", move || writer.run()),
-            syncer: thread("floodgate-sync", move || synced.run(&for_syncer.status, &for_syncer.herald)),
+            syncer: thread("floodgate-sync", move || {
+                synced.run(&for_syncer.status, &for_syncer.herald)
+            }),
             timekeeper: thread("floodgate-time", move || herald.keep_time()),
             grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
             shared,
@@ -140,7 +146,9 @@ impl Engine {
 
     /// What connections get their producers from.
     pub fn entrance(&self) -> Entrance {
-        Entrance { shared: Arc::clone(&self.shared) }
+        Entrance {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// What was found in the journal at the start.
@@ -150,7 +158,9 @@ impl Engine {
 
     /// A view for readers, which may outlive the engine.
     pub fn view(&self) -> View {
-        View { shared: Arc::clone(&self.shared) }
+        View {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Publishes what is committed, syncs the log and ends the threads; what cannot be written until `deadline` stays in
@@ -170,14 +180,20 @@ impl Engine {
         self.shared.growth.stop();
         self.grower.join().expect("the growth thread does not panic");
         self.shared.herald.stop();
-        self.timekeeper.join().expect("the timekeeper thread does not panic");
+        self.timekeeper
+            .join()
+            .expect("the timekeeper thread does not panic");
         if !all_written {
             return Outcome::LeftInJournal;
         }
         if quiet && let Err(error) = self.shared.journal.discard() {
             tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
         }
-        if synced { Outcome::Clean } else { Outcome::NotSynced }
+        if synced {
+            Outcome::Clean
+        } else {
+            Outcome::NotSynced
+        }
     }
 }
 
@@ -250,7 +266,12 @@ fn read_log(live: &LiveFile, counters: &Counters, recent: &Recent) -> io::Result
         if let Some(name) = name_of_line(line) {
             lines += 1;
             counters.add(&name, 1);
-            let mut slot = if kept.len() == recent.capacity() { kept.pop_front() } else { None }.unwrap_or_default();
+            let mut slot = if kept.len() == recent.capacity() {
+                kept.pop_front()
+            } else {
+                None
+            }
+            .unwrap_or_default();
             Vec::clear(&mut slot);
             slot.extend_from_slice(line);
             slot.push(b'\n');
@@ -262,12 +283,19 @@ fn read_log(live: &LiveFile, counters: &Counters, recent: &Recent) -> io::Result
 }
 
 fn make_journal(config: &EngineConfig, log: &Path) -> Result<Journal, OpenError> {
-    Journal::create(&config.journal, log, config.journal_bytes_max).map_err(|error| journal_error(config, error))
+    Journal::create(&config.journal, log, config.journal_bytes_max)
+        .map_err(|error| journal_error(config, error))
 }
 
 fn journal_error(config: &EngineConfig, error: io::Error) -> OpenError {
     match &config.journal {
-        Place::File(path) => OpenError::Io(format!("make the journal {} (METRICS_JOURNAL=memory does without)", path.display()), error),
+        Place::File(path) => OpenError::Io(
+            format!(
+                "make the journal {} (METRICS_JOURNAL=memory does without)",
+                path.display()
+            ),
+            error,
+        ),
         Place::Memory => OpenError::Io("make the journal in memory".into(), error),
     }
 }
@@ -278,5 +306,8 @@ fn thread<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'stat
     let guarded = move || {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or_else(|_| std::process::abort())
     };
-    std::thread::Builder::new().name(name.into()).spawn(guarded).expect("a thread can be started at the start")
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(guarded)
+        .expect("a thread can be started at the start")
 }

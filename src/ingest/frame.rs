@@ -48,7 +48,11 @@ impl Frame {
         waiter: Option<(Level, Arc<Waiter>)>,
     ) -> Frame {
         let bytes = lines.bytes();
-        assert_eq!(blocks.len(), blocks_for(bytes.len()), "a frame gets the blocks it needs");
+        assert_eq!(
+            blocks.len(),
+            blocks_for(bytes.len()),
+            "a frame gets the blocks it needs"
+        );
         let mut head = blocks.next().expect("a frame has at least one line");
         let mut rest: Vec<Block> = blocks.collect();
         let mut pieces = bytes.chunks(PAYLOAD_BYTES);
@@ -77,7 +81,11 @@ impl Frame {
         failpoint::hit("commit.committed");
 
         let (inline, more) = lines.names().split_at(lines.names().len().min(NAMES_INLINE));
-        let mut names = [NameCount { at: 0, len: 0, count: 0 }; NAMES_INLINE];
+        let mut names = [NameCount {
+            at: 0,
+            len: 0,
+            count: 0,
+        }; NAMES_INLINE];
         names[..inline.len()].copy_from_slice(inline);
         Frame {
             head,
@@ -131,7 +139,11 @@ impl Frame {
     }
 
     fn block(&self, part: usize) -> &Block {
-        if part == 0 { &self.head } else { &self.rest[part - 1] }
+        if part == 0 {
+            &self.head
+        } else {
+            &self.rest[part - 1]
+        }
     }
 
     /// Takes the frame apart into its blocks.

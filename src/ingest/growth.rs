@@ -26,7 +26,10 @@ pub(super) struct Growth {
 
 impl Growth {
     pub fn new() -> Growth {
-        Growth { order: Mutex::new(Order::None), bell: Condvar::new() }
+        Growth {
+            order: Mutex::new(Order::None),
+            bell: Condvar::new(),
+        }
     }
 
     /// Asks for a chunk. Asking again before it is there asks for the same one.

@@ -98,6 +98,10 @@ pub struct Header {
 impl Header {
     /// A header of a free block, as zeros on the disk are.
     #[cfg(test)]
+    #[allow(
+        clippy::new_without_default,
+        reason = "only tests make headers that are not in a mapping"
+    )]
     pub fn new() -> Header {
         Header {
             state: AtomicU32::new(FREE),

@@ -45,7 +45,12 @@ const NO_DEADLINE: u64 = u64::MAX;
 impl Waiter {
     /// Parks until `done` answers something, or until `timeout` has passed: `None` then. Only one coroutine or thread may
     /// wait on a waiter at a time.
-    pub fn wait<T>(&self, herald: &Herald, timeout: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
+    pub fn wait<T>(
+        &self,
+        herald: &Herald,
+        timeout: Duration,
+        mut done: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
         let ticks = timeout.as_nanos().div_ceil(TICK.as_nanos()) as u64;
         // The current tick is partly over.
         let deadline = herald.now() + ticks + u64::from(ticks > 0);
@@ -68,8 +73,10 @@ impl Waiter {
         timeout: Duration,
         enough: impl Fn(Progress) -> bool,
     ) -> (Progress, u64) {
-        self.wait(herald, timeout, || Some(self.completion.progress()).filter(|(progress, _)| enough(*progress)))
-            .unwrap_or_else(|| self.completion.progress())
+        self.wait(herald, timeout, || {
+            Some(self.completion.progress()).filter(|(progress, _)| enough(*progress))
+        })
+        .unwrap_or_else(|| self.completion.progress())
     }
 }
 
@@ -110,7 +117,9 @@ impl Herald {
         // SAFETY: the coroutine uses no thread-locals across a yield, and calls nothing that needs more than a fraction of
         // the smallest stack the runtime is configured with.
         unsafe { may::coroutine::spawn(run) };
-        receiver.recv().expect("the herald answers before it does anything else")
+        receiver
+            .recv()
+            .expect("the herald answers before it does anything else")
     }
 
     fn run(&self) {
@@ -135,7 +144,10 @@ impl Herald {
             blocker: Blocker::new(true),
             deadline: AtomicU64::new(NO_DEADLINE),
         });
-        self.waiters.lock().expect("no holder of this lock panics").push(Arc::downgrade(&waiter));
+        self.waiters
+            .lock()
+            .expect("no holder of this lock panics")
+            .push(Arc::downgrade(&waiter));
         waiter
     }
 

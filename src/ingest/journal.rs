@@ -64,12 +64,24 @@ impl Journal {
         let bytes = PREFACE_BYTES + bytes_max as usize / BLOCK_BYTES * BLOCK_BYTES;
         let Place::File(path) = place else {
             let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon()?;
-            return Ok(Journal { region: Region::new(map.into()), file: None });
+            return Ok(Journal {
+                region: Region::new(map.into()),
+                file: None,
+            });
         };
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
         file.write_all_at(&Preface::of(log).encode(), 0)?;
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
-        Ok(Journal { region: Region::new(map), file: Some(file) })
+        Ok(Journal {
+            region: Region::new(map),
+            file: Some(file),
+        })
     }
 
     /// The blocks.
@@ -187,12 +199,22 @@ impl Remains {
         let preface = Preface::decode(&page, path)?;
         let expected = Preface::of(log);
         if preface.log != expected.log {
-            return Err(JournalError::OtherLog(path.to_owned(), String::from_utf8_lossy(&preface.log).into_owned()));
+            return Err(JournalError::OtherLog(
+                path.to_owned(),
+                String::from_utf8_lossy(&preface.log).into_owned(),
+            ));
         }
-        let map: MmapRaw = MmapOptions::new().len(length as usize).map_raw(&file).map_err(failed)?;
+        let map: MmapRaw = MmapOptions::new()
+            .len(length as usize)
+            .map_raw(&file)
+            .map_err(failed)?;
         let region = Region::new(map);
         let blocks = region.mint(u32::MAX);
-        Ok(Some(Remains { region, blocks, rebooted: preface.boot_id != expected.boot_id }))
+        Ok(Some(Remains {
+            region,
+            blocks,
+            rebooted: preface.boot_id != expected.boot_id,
+        }))
     }
 }
 
@@ -206,7 +228,10 @@ impl Preface {
     fn of(log: &Path) -> Preface {
         // The canonical directory, so that the same log is known by whatever path it is named; the file itself may
         // not exist yet.
-        let directory = log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = log
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
         let path = directory.join(log.file_name().unwrap_or_default());
         let bytes = path.as_os_str().as_bytes();
@@ -234,7 +259,8 @@ impl Preface {
     }
 
     fn decode(page: &[u8; PREFACE_BYTES], path: &Path) -> Result<Preface, JournalError> {
-        let word = |at: usize| u32::from_le_bytes(page[at..at + 4].try_into().expect("four bytes are four bytes"));
+        let word =
+            |at: usize| u32::from_le_bytes(page[at..at + 4].try_into().expect("four bytes are four bytes"));
         if page[0..8] != MAGIC || word(PREFACE_BYTES - 4) != crc32c::crc32c(&page[..PREFACE_BYTES - 4]) {
             return Err(JournalError::NotAJournal(path.to_owned()));
         }
@@ -243,7 +269,10 @@ impl Preface {
         }
         let boot_id = page[16..52].try_into().expect("36 bytes are 36 bytes");
         let length = (word(52) as usize).min(PATH_BYTES_MAX);
-        Ok(Preface { boot_id, log: page[56..56 + length].to_vec() })
+        Ok(Preface {
+            boot_id,
+            log: page[56..56 + length].to_vec(),
+        })
     }
 }
 
@@ -263,7 +292,10 @@ mod tests {
         assert_eq!(journal.grow().unwrap().len(), 0);
         assert_eq!(path.metadata().unwrap().len(), bytes_max + PREFACE_BYTES as u64);
         let remains = Remains::open(&path, &log).unwrap().unwrap();
-        assert_eq!((remains.blocks.len(), remains.rebooted), (CHUNK_BYTES / BLOCK_BYTES + 3, false));
+        assert_eq!(
+            (remains.blocks.len(), remains.rebooted),
+            (CHUNK_BYTES / BLOCK_BYTES + 3, false)
+        );
         journal.discard().unwrap();
         assert!(Remains::open(&path, &log).unwrap().is_none());
     }
@@ -285,6 +317,8 @@ mod tests {
         page[60] ^= 1;
         assert!(matches!(refused(&page), JournalError::NotAJournal(_)));
         let other = Preface::of(Path::new("/elsewhere/metrics.jsonl")).encode();
-        assert!(matches!(refused(&other), JournalError::OtherLog(_, log) if log == "/elsewhere/metrics.jsonl"));
+        assert!(
+            matches!(refused(&other), JournalError::OtherLog(_, log) if log == "/elsewhere/metrics.jsonl")
+        );
     }
 }

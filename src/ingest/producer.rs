@@ -48,13 +48,18 @@ pub struct Producer {
 
 impl Producer {
     pub(super) fn new(shared: Arc<Shared>) -> Producer {
-        Producer { shared, reserved: Vec::new(), waiters: Vec::new() }
+        Producer {
+            shared,
+            reserved: Vec::new(),
+            waiters: Vec::new(),
+        }
     }
 
     /// Makes sure that `bytes` of lines, with those reserved before, can be committed: `true` if there was room at once.
     #[inline]
     pub fn try_reserve(&mut self, bytes: usize) -> bool {
-        self.reserved.len() * PAYLOAD_BYTES >= bytes || self.shared.space.take(blocks_for(bytes), &mut self.reserved)
+        self.reserved.len() * PAYLOAD_BYTES >= bytes
+            || self.shared.space.take(blocks_for(bytes), &mut self.reserved)
     }
 
     /// As [`Producer::try_reserve`], but waits up to the enqueue timeout. Commit first what is reserved for: who waits
@@ -76,7 +81,10 @@ impl Producer {
             shared.doorbell.ring(true);
             shared.growth.demand();
         };
-        let taken = shared.space.take_within(shared.config.enqueue_timeout, blocks, &mut self.reserved, press);
+        let taken =
+            shared
+                .space
+                .take_within(shared.config.enqueue_timeout, blocks, &mut self.reserved, press);
         if taken { Ok(()) } else { Err(Refused::Full) }
     }
 
@@ -87,7 +95,10 @@ impl Producer {
     /// If there is no line, or no room has been reserved for them.
     pub fn commit(&mut self, lines: &mut Lines, level: Level) -> Commitment {
         let needed = blocks_for(lines.bytes().len());
-        assert!(needed <= self.reserved.len(), "lines are committed into blocks that were reserved for them");
+        assert!(
+            needed <= self.reserved.len(),
+            "lines are committed into blocks that were reserved for them"
+        );
         failpoint::hit("commit.reserved");
         let awaited = (level > Level::Journaled).then(|| (level, self.waiter()));
         let shared = &self.shared;
@@ -95,9 +106,19 @@ impl Producer {
         // Acquire: pairs with the writer's store, so that the base is not ahead of the lines before it.
         let base = shared.published.load(Ordering::Acquire);
         let blocks = self.reserved.drain(..needed);
-        let frame = Frame::commit(shared.journal.region(), blocks, lines, ticket, base, awaited.clone());
+        let frame = Frame::commit(
+            shared.journal.region(),
+            blocks,
+            lines,
+            ticket,
+            base,
+            awaited.clone(),
+        );
         // The ring has a slot for each block of the journal, and each frame has a block of its own.
-        assert!(shared.ring.push(frame).is_ok(), "the ring has room for every frame there can be");
+        assert!(
+            shared.ring.push(frame).is_ok(),
+            "the ring has room for every frame there can be"
+        );
         failpoint::hit("commit.pushed");
         if awaited.is_some() {
             shared.herald.ring_soon();
@@ -112,7 +133,11 @@ impl Producer {
     /// Parks until the frame has reached the level it was committed with, or the ack timeout; answers how far it is.
     pub fn wait(&mut self, commitment: Commitment) -> Acknowledged {
         let Some((level, waiter)) = commitment.awaited else {
-            return Acknowledged { level: Level::Journaled, first_sequence: 0, sync_failed: false };
+            return Acknowledged {
+                level: Level::Journaled,
+                first_sequence: 0,
+                sync_failed: false,
+            };
         };
         let enough = |progress| match level {
             Level::Journaled => true,
@@ -131,7 +156,11 @@ impl Producer {
             Progress::Written | Progress::SyncFailed => Level::Written,
             Progress::Synced => Level::Synced,
         };
-        Acknowledged { level, first_sequence, sync_failed: progress == Progress::SyncFailed }
+        Acknowledged {
+            level,
+            first_sequence,
+            sync_failed: progress == Progress::SyncFailed,
+        }
     }
 
     /// Has the writer publish what is committed, so that a read that follows sees it. Waits for that up to the enqueue
@@ -145,7 +174,8 @@ impl Producer {
         shared.barriers.push(Arc::clone(&waiter));
         shared.herald.ring_soon();
         let published = |progress| progress != Progress::Pending;
-        let (progress, _) = waiter.wait_for_progress(&shared.herald, shared.config.enqueue_timeout, published);
+        let (progress, _) =
+            waiter.wait_for_progress(&shared.herald, shared.config.enqueue_timeout, published);
         if published(progress) {
             self.waiters.push(waiter);
         }
@@ -153,7 +183,9 @@ impl Producer {
 
     /// A waiter for a new frame.
     fn waiter(&mut self) -> Arc<Waiter> {
-        let Some(waiter) = self.waiters.pop() else { return self.shared.herald.waiter() };
+        let Some(waiter) = self.waiters.pop() else {
+            return self.shared.herald.waiter();
+        };
         waiter.completion.reset();
         waiter
     }

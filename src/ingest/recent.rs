@@ -16,7 +16,10 @@ pub struct Recent {
 impl Recent {
     /// An empty window of `capacity` lines.
     pub fn new(capacity: usize) -> Recent {
-        Recent { capacity, lines: Mutex::new(VecDeque::new()) }
+        Recent {
+            capacity,
+            lines: Mutex::new(VecDeque::new()),
+        }
     }
 
     /// Lines the window can hold.
@@ -41,7 +44,8 @@ impl Recent {
                 piece = &piece[end + 1..];
             }
             if skip == 0 && !piece.is_empty() {
-                open.get_or_insert_with(|| slot(&mut lines, self.capacity)).extend_from_slice(piece);
+                open.get_or_insert_with(|| slot(&mut lines, self.capacity))
+                    .extend_from_slice(piece);
             }
         }
         debug_assert!(open.is_none(), "what is published ends with a newline");
@@ -56,7 +60,11 @@ impl Recent {
 
 /// An empty line to fill: the oldest of a full window, or a new one.
 fn slot(lines: &mut VecDeque<Vec<u8>>, capacity: usize) -> Vec<u8> {
-    let mut line = if lines.len() >= capacity { lines.pop_front().unwrap_or_default() } else { Vec::new() };
+    let mut line = if lines.len() >= capacity {
+        lines.pop_front().unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     line.clear();
     line
 }
@@ -67,7 +75,9 @@ mod tests {
 
     fn shown(recent: &Recent, limit: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        recent.newest(limit, |line| lines.push(String::from_utf8(line.to_vec()).unwrap()));
+        recent.newest(limit, |line| {
+            lines.push(String::from_utf8(line.to_vec()).unwrap())
+        });
         lines
     }
 

@@ -71,7 +71,11 @@ pub fn recover(remains: Option<&Remains>, live: &mut LiveFile) -> io::Result<Rec
     if remains.rebooted {
         append_missing_lines(frames, live, &mut recovered)?;
     } else {
-        for frame in frames.iter().filter(|frame| frame.end().is_none_or(|end| end > live.length())).collect::<Vec<_>>() {
+        for frame in frames
+            .iter()
+            .filter(|frame| frame.end().is_none_or(|end| end > live.length()))
+            .collect::<Vec<_>>()
+        {
             append_frame(remains, frame, live, &mut recovered)?;
         }
     }
@@ -93,7 +97,10 @@ fn find_frames<'a>(remains: &'a Remains, recovered: &mut Recovered) -> Vec<Found
             None if remains.rebooted => {}
             None => {
                 recovered.damaged_frames += 1;
-                tracing::error!(block = head.index(), "a frame in the journal is damaged and cannot be recovered");
+                tracing::error!(
+                    block = head.index(),
+                    "a frame in the journal is damaged and cannot be recovered"
+                );
             }
         }
     }
@@ -114,7 +121,8 @@ fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -
     for position in 0..remains.blocks.len() as u32 {
         let (part, checksum) = remains.region.header(block).described();
         let payload = remains.region.payload(block).get(..part.bytes as usize)?;
-        let right = part.ticket == first.ticket && part.part == position && part.checksum(payload) == checksum;
+        let right =
+            part.ticket == first.ticket && part.part == position && part.checksum(payload) == checksum;
         if !right || payload.is_empty() || (part.next != NO_BLOCK && payload.len() < PAYLOAD_BYTES) {
             return None;
         }
@@ -122,7 +130,14 @@ fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -
         if part.next == NO_BLOCK {
             let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
             let whole = bytes.ends_with(b"\n") && lines == u64::from(first.lines);
-            return whole.then_some(Found { head, ticket: first.ticket, base: first.base, place, lines, bytes });
+            return whole.then_some(Found {
+                head,
+                ticket: first.ticket,
+                base: first.base,
+                place,
+                lines,
+                bytes,
+            });
         }
         block = remains.blocks.get(part.next as usize)?;
     }
@@ -140,7 +155,9 @@ fn complete_last_frame(
     let cut = |frame: &&Found<'_>| {
         frame.place.is_some_and(|place| place < length) && frame.end().is_some_and(|end| end > length)
     };
-    let Some(frame) = frames.iter().find(cut) else { return Ok(()) };
+    let Some(frame) = frames.iter().find(cut) else {
+        return Ok(());
+    };
     let place = frame.place.expect("a frame that is cut has a place");
     let there = (length - place) as usize;
     if rebooted {
@@ -163,7 +180,11 @@ fn append_frame(
     recovered: &mut Recovered,
 ) -> io::Result<()> {
     if let Some(place) = frame.place.filter(|place| *place != live.length()) {
-        tracing::warn!(place, length = live.length(), "the log is shorter than it was; its journal is appended");
+        tracing::warn!(
+            place,
+            length = live.length(),
+            "the log is shorter than it was; its journal is appended"
+        );
     }
     remains.region.header(frame.head).place(live.length());
     failpoint::hit("recover.placed");
@@ -180,13 +201,16 @@ fn append_missing_lines(
     recovered: &mut Recovered,
 ) -> io::Result<()> {
     frames.sort_by_key(|frame| frame.ticket);
-    let Some(oldest) = frames.iter().map(|frame| frame.base).min() else { return Ok(()) };
+    let Some(oldest) = frames.iter().map(|frame| frame.base).min() else {
+        return Ok(());
+    };
     // How often each line is to be in the log from there on, less how often it is.
     let mut missing: HashMap<&[u8], u64> = HashMap::new();
     let lines = |bytes: &'_ [u8]| -> Vec<std::ops::Range<usize>> {
         let mut start = 0;
         let ends = memchr::memchr_iter(b'\n', bytes);
-        ends.map(|end| std::mem::replace(&mut start, end + 1)..end).collect()
+        ends.map(|end| std::mem::replace(&mut start, end + 1)..end)
+            .collect()
     };
     for frame in &frames {
         for range in lines(&frame.bytes) {
@@ -203,7 +227,9 @@ fn append_missing_lines(
     }
     for frame in &frames {
         for range in lines(&frame.bytes) {
-            let count = missing.get_mut(&frame.bytes[range.clone()]).expect("every line was counted");
+            let count = missing
+                .get_mut(&frame.bytes[range.clone()])
+                .expect("every line was counted");
             if *count > 0 {
                 *count -= 1;
                 append(live, &frame.bytes[range.start..=range.end])?;
@@ -216,12 +242,17 @@ fn append_missing_lines(
 
 /// Ends a last line that has no newline.
 fn close_torn_line(live: &mut LiveFile, recovered: &mut Recovered) -> io::Result<()> {
-    let Some(file) = live.file().cloned() else { return Ok(()) };
+    let Some(file) = live.file().cloned() else {
+        return Ok(());
+    };
     let start = last_line_start(&*file, live.length())?;
     if let Ending::Torn(cut) = for_each_line(&*file, start, live.length(), |_| {})? {
         append(live, &torn::closing(&cut))?;
         recovered.torn_line_closed = true;
-        tracing::warn!(bytes = cut.len(), "the log ended with a torn line; it has been closed in place");
+        tracing::warn!(
+            bytes = cut.len(),
+            "the log ended with a torn line; it has been closed in place"
+        );
     }
     Ok(())
 }

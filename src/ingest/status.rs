@@ -59,12 +59,18 @@ impl Status {
 
     /// Why the log cannot be written, if it cannot.
     pub fn log_error(&self) -> Option<String> {
-        self.log_error.lock().expect("no holder of this lock panics").clone()
+        self.log_error
+            .lock()
+            .expect("no holder of this lock panics")
+            .clone()
     }
 
     /// Why a sync failed, if one did.
     pub fn sync_error(&self) -> Option<String> {
-        self.sync_error.lock().expect("no holder of this lock panics").clone()
+        self.sync_error
+            .lock()
+            .expect("no holder of this lock panics")
+            .clone()
     }
 
     /// Bytes of the log that are known to be on the disk.

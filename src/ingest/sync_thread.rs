@@ -51,8 +51,16 @@ pub(super) struct SyncThread {
 
 impl SyncThread {
     pub fn new(policy: FsyncPolicy, file: Option<Arc<dyn AppendFile>>, length: u64) -> SyncThread {
-        let work = Work { file, published: length, ..Work::default() };
-        SyncThread { policy, work: Mutex::new(work), bell: Condvar::new() }
+        let work = Work {
+            file,
+            published: length,
+            ..Work::default()
+        };
+        SyncThread {
+            policy,
+            work: Mutex::new(work),
+            bell: Condvar::new(),
+        }
     }
 
     /// The writer has published up to `length`.
@@ -69,7 +77,11 @@ impl SyncThread {
 
     /// `waiter` is to be told when the log is on the disk up to byte `end`. [`SyncThread::published`] follows.
     pub fn wait_for(&self, end: u64, waiter: Arc<Waiter>) {
-        self.work.lock().expect("no holder of this lock panics").waiters.push_back((end, waiter));
+        self.work
+            .lock()
+            .expect("no holder of this lock panics")
+            .waiters
+            .push_back((end, waiter));
     }
 
     /// Ends the thread after a last sync.
@@ -89,7 +101,10 @@ impl SyncThread {
                 FsyncPolicy::Always => dirty,
                 FsyncPolicy::Every(interval) => dirty && last.elapsed() >= interval,
             };
-            let awaited = work.waiters.front().is_some_and(|(wanted, _)| *wanted <= work.published);
+            let awaited = work
+                .waiters
+                .front()
+                .is_some_and(|(wanted, _)| *wanted <= work.published);
             if awaited || due || (work.stopping && dirty) {
                 work = self.sync(work, status, herald);
                 last = Instant::now();
@@ -100,9 +115,14 @@ impl SyncThread {
             }
             work = match self.policy {
                 FsyncPolicy::Every(interval) => {
-                    let left = interval.saturating_sub(last.elapsed()).max(Duration::from_millis(1));
+                    let left = interval
+                        .saturating_sub(last.elapsed())
+                        .max(Duration::from_millis(1));
                     let left = if dirty { left } else { interval };
-                    self.bell.wait_timeout(work, left).expect("no holder of this lock panics").0
+                    self.bell
+                        .wait_timeout(work, left)
+                        .expect("no holder of this lock panics")
+                        .0
                 }
                 _ => self.bell.wait(work).expect("no holder of this lock panics"),
             };
@@ -134,7 +154,11 @@ impl SyncThread {
             }
         }
         let mut woken = false;
-        while work.waiters.front().is_some_and(|(wanted, _)| *wanted <= end || work.failed) {
+        while work
+            .waiters
+            .front()
+            .is_some_and(|(wanted, _)| *wanted <= end || work.failed)
+        {
             let (_, waiter) = work.waiters.pop_front().expect("the queue has a front");
             waiter.completion.synced(!work.failed);
             herald.enqueue(waiter);

@@ -47,7 +47,15 @@ struct GaveUp;
 
 impl Writer {
     pub fn new(shared: Arc<Shared>, live: LiveFile, sync_thread: Arc<SyncThread>, sequence: u64) -> Writer {
-        Writer { shared, live, sync_thread, sequence, batch: vec![], slices: vec![], name_scratch: vec![] }
+        Writer {
+            shared,
+            live,
+            sync_thread,
+            sequence,
+            batch: vec![],
+            slices: vec![],
+            name_scratch: vec![],
+        }
     }
 
     /// Runs until the engine stops and the ring is empty: `true` then. `false` if it had to leave frames in the journal.
@@ -137,7 +145,12 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
         let mut slices: Vec<IoSlice<'_>> = recycle(std::mem::take(&mut self.slices));
-        slices.extend(self.batch.iter().flat_map(|frame| frame.pieces(region)).map(IoSlice::new));
+        slices.extend(
+            self.batch
+                .iter()
+                .flat_map(|frame| frame.pieces(region))
+                .map(IoSlice::new),
+        );
         let mut rest = &mut slices[..];
         let mut pause = RETRY_PAUSES.0;
         // A batch of few, long frames can have more slices than one call takes.
@@ -173,7 +186,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
         for frame in &self.batch {
-            frame.for_each_name(region, &mut self.name_scratch, |name, count| shared.counters.add(name, count));
+            frame.for_each_name(region, &mut self.name_scratch, |name, count| {
+                shared.counters.add(name, count)
+            });
         }
         let mut skip = lines.saturating_sub(shared.recent.capacity());
         let mut first = 0;
@@ -227,5 +242,8 @@ impl Shared {
 /// An empty vector with the allocation of `slices`: the lifetime changes, the memory stays.
 fn recycle<'a>(mut slices: Vec<IoSlice<'_>>) -> Vec<IoSlice<'a>> {
     slices.clear();
-    slices.into_iter().map(|_| unreachable!("the vector is empty")).collect()
+    slices
+        .into_iter()
+        .map(|_| unreachable!("the vector is empty"))
+        .collect()
 }

@@ -57,7 +57,12 @@ impl Fs for OsFs {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(LOG_MODE).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .mode(LOG_MODE)
+            .open(path)?;
         Ok(Arc::new(file))
     }
 

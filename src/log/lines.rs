@@ -48,7 +48,11 @@ pub fn for_each_line(
         }
         carried.extend_from_slice(rest);
     }
-    Ok(if carried.is_empty() { Ending::Whole } else { Ending::Torn(carried) })
+    Ok(if carried.is_empty() {
+        Ending::Whole
+    } else {
+        Ending::Torn(carried)
+    })
 }
 
 #[cfg(test)]
@@ -71,13 +75,19 @@ mod tests {
         let long = vec![b'x'; CHUNK_BYTES - 3];
         let bytes = [&long[..], b"\nabcdef\n", &long, &long, b"\n"].concat();
         let (lines, ending) = read(&bytes);
-        assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [long.len(), 6, 2 * long.len()]);
+        assert_eq!(
+            lines.iter().map(Vec::len).collect::<Vec<_>>(),
+            [long.len(), 6, 2 * long.len()]
+        );
         assert_eq!(ending, Ending::Whole);
     }
 
     #[test]
     fn a_last_line_without_a_newline_is_told_apart() {
         assert_eq!(read(b""), (vec![], Ending::Whole));
-        assert_eq!(read(b"a\n\nb"), (vec![b"a".to_vec(), vec![]], Ending::Torn(b"b".to_vec())));
+        assert_eq!(
+            read(b"a\n\nb"),
+            (vec![b"a".to_vec(), vec![]], Ending::Torn(b"b".to_vec()))
+        );
     }
 }

@@ -27,7 +27,13 @@ impl LiveFile {
     /// Whatever opening the file or removing a left-over staging file says; a `path` that is no regular file is
     /// [`io::ErrorKind::InvalidInput`].
     pub fn open(fs: Arc<dyn Fs>, path: &Path) -> io::Result<LiveFile> {
-        let mut live = LiveFile { fs, path: path.to_owned(), file: None, staged: false, length: 0 };
+        let mut live = LiveFile {
+            fs,
+            path: path.to_owned(),
+            file: None,
+            staged: false,
+            length: 0,
+        };
         match live.fs.remove(&live.staging()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

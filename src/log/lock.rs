@@ -29,7 +29,11 @@ impl std::fmt::Display for LockError {
         match self {
             LockError::Held { path, holder } => {
                 let holder = if holder.is_empty() { "unknown" } else { holder };
-                write!(f, "the log is open in another process (pid {holder}), which holds {}", path.display())
+                write!(
+                    f,
+                    "the log is open in another process (pid {holder}), which holds {}",
+                    path.display()
+                )
             }
             LockError::Io(path, error) => write!(f, "cannot lock {}: {error}", path.display()),
         }
@@ -61,7 +65,10 @@ impl Lock {
                 let mut holder = String::new();
                 // Only for the message: an unreadable holder is an unknown one.
                 file.read_to_string(&mut holder).ok();
-                return Err(LockError::Held { path, holder: holder.trim().to_owned() });
+                return Err(LockError::Held {
+                    path,
+                    holder: holder.trim().to_owned(),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }

@@ -46,7 +46,13 @@ pub fn closing(cut: &[u8]) -> Vec<u8> {
                 expect = Expect::CommaOrEnd;
             }
             b':' => expect = Expect::Value,
-            b',' => expect = if open.last() == Some(&b'{') { Expect::Member } else { Expect::Value },
+            b',' => {
+                expect = if open.last() == Some(&b'{') {
+                    Expect::Member
+                } else {
+                    Expect::Value
+                }
+            }
             b'"' => {
                 match string_end(cut, at) {
                     Some(end) => at = end,
@@ -84,7 +90,11 @@ fn close_containers(open: &[u8], mut expect: Expect, out: &mut Vec<u8>) {
         }
         if depth == 0 {
             let needs_comma = !matches!(expect, Expect::Member | Expect::FirstMember);
-            out.extend_from_slice(if needs_comma { b",\"torn\":true" } else { b"\"torn\":true" });
+            out.extend_from_slice(if needs_comma {
+                b",\"torn\":true"
+            } else {
+                b"\"torn\":true"
+            });
         }
         out.push(if *container == b'{' { b'}' } else { b']' });
         expect = Expect::CommaOrEnd;

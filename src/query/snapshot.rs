@@ -29,6 +29,7 @@ pub fn snapshot(view: &View, limit: usize) -> Vec<u8> {
         body.extend_from_slice(line);
     });
     let file_size = view.published_bytes();
-    body.write_fmt(format_args!("],\"file_size_bytes\":{file_size}}}")).expect("a vector takes everything");
+    body.write_fmt(format_args!("],\"file_size_bytes\":{file_size}}}"))
+        .expect("a vector takes everything");
     body
 }
