@@ -77,10 +77,7 @@ impl Session {
                     "The journal is full: the log cannot take events as fast as they arrive. Try again.";
                 output.detail(503, &[error::RETRY_AFTER], sentence);
             }
-            Err(Refused::TooLarge) => {
-                let sentence = "The events are larger than half the journal (METRICS_JOURNAL_BYTES_MAX).";
-                output.detail(413, &[], sentence);
-            }
+            Err(Refused::TooLarge) => error::too_large_for_journal(output),
         }
         false
     }

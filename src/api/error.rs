@@ -17,7 +17,17 @@ pub fn rejected(rejection: Rejection, output: &mut Output) {
     match rejection {
         Rejection::NotUtf8 => output.detail(400, &[], "There was an error parsing the body"),
         Rejection::Invalid(detail) => invalid(&detail, output),
+        Rejection::TooLarge => too_large_for_journal(output),
     }
+}
+
+/// 413 for events that would take more than half the journal: a request must not be able to fill it alone.
+pub fn too_large_for_journal(output: &mut Output) {
+    output.detail(
+        413,
+        &[],
+        "The events are larger than half the journal (METRICS_JOURNAL_BYTES_MAX).",
+    );
 }
 
 /// 422 for a query parameter or header: one error in the shape of the data's.

@@ -33,6 +33,7 @@ struct Shared {
     event_bytes_max: usize,
     batch_bytes_max: usize,
     line_bytes_max: usize,
+    batch_lines_bytes_max: usize,
     may_read: bool,
     view: View,
     /// The answer to a single event at level `journaled`: the hot one.
@@ -57,6 +58,7 @@ impl Api {
             event_bytes_max: config.event_bytes_max,
             batch_bytes_max: config.batch_bytes_max,
             line_bytes_max: config.line_bytes_max,
+            batch_lines_bytes_max: (config.engine.journal_bytes_max / 2) as usize,
             may_read: config.may_read(),
             view,
         };
@@ -72,7 +74,8 @@ impl MakeService for Api {
 
     fn make(&self, _peer: SocketAddr) -> Session {
         Session {
-            parser: Parser::new(self.shared.line_bytes_max),
+            parser: Parser::new(self.shared.line_bytes_max)
+                .with_batch_bound(self.shared.batch_lines_bytes_max),
             producer: self.entrance.producer(),
             shared: Arc::clone(&self.shared),
             burst: Lines::new(),

@@ -161,3 +161,25 @@ pub const SETTINGS: &[Setting] = &[
         help: "How the program's own messages are written to stderr: `text` or `json`",
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_in_the_readme_is_the_list_of_settings() {
+        let readme = include_str!("../../README.md");
+        let (_, table) = readme.split_once("<!-- settings:").unwrap();
+        let (table, _) = table.split_once("<!-- /settings -->").unwrap();
+        let rows: Vec<&str> = table.lines().skip(3).collect();
+        let row = |setting: &Setting| {
+            let default = if setting.default.is_empty() {
+                String::new()
+            } else {
+                format!("`{}`", setting.default)
+            };
+            format!("| `{}` | {default} | {} |", setting.variable, setting.help)
+        };
+        assert_eq!(rows, SETTINGS.iter().map(row).collect::<Vec<_>>());
+    }
+}

@@ -33,6 +33,8 @@ pub(super) struct Batch<'a> {
     pub(super) fast: &'a mut Fast,
     pub(super) defaults: &'a Defaults,
     pub(super) line_bytes_max: usize,
+    /// Bound of all that `lines` may hold.
+    pub(super) lines_bytes_max: usize,
     /// The ranges of a window's lines, reused.
     pub(super) ranges: &'a mut Vec<(u32, u32)>,
     pub(super) body: Body<'a>,
@@ -241,7 +243,7 @@ impl Batch<'_> {
             (Some(rejection), _) => Err(rejection),
             (None, Some(events)) => {
                 found.events += events as u64;
-                Ok(true)
+                self.check_bound().map(|()| true)
             }
             (None, None) => Ok(false),
         }
@@ -263,7 +265,16 @@ impl Batch<'_> {
             found.slow(found.events, text, defaults, *line_bytes_max, lines);
         }
         found.events += 1;
-        Ok(())
+        self.check_bound()
+    }
+
+    /// Looked at after each window or event, so the bound is passed by the lines of one window at the most.
+    fn check_bound(&self) -> Result<(), Rejection> {
+        if self.lines.bytes().len() > self.lines_bytes_max {
+            Err(Rejection::TooLarge)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -55,6 +55,13 @@ pub(super) struct Mark {
     names_from: usize,
 }
 
+impl Mark {
+    /// Bytes of lines there were.
+    pub(super) fn bytes(self) -> usize {
+        self.bytes
+    }
+}
+
 impl Lines {
     /// No lines.
     pub fn new() -> Lines {

@@ -45,6 +45,9 @@ pub use details::DETAILS_MAX;
 pub use line::{Lines, NameCount, name_of_line};
 pub use time::Timestamp;
 
+/// Most bytes of lines that a batch may have: positions in them have 32 bits.
+const BATCH_LINES_BYTES_MAX: usize = 1 << 30;
+
 /// A mark some clients put before their text. It is skipped.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -55,6 +58,8 @@ pub enum Rejection {
     NotUtf8,
     /// The body is not what was asked for: 422. This is the JSON array for its `detail`.
     Invalid(Vec<u8>),
+    /// The lines of the batch are longer together than is allowed: 413.
+    TooLarge,
 }
 
 /// What was not taken of a batch of which the valid events were.
@@ -69,6 +74,7 @@ pub struct Rejected {
 /// Reads events. Keeps its buffers from one request to the next.
 pub struct Parser {
     line_bytes_max: usize,
+    batch_lines_bytes_max: usize,
     defaults: Defaults,
     fast: Fast,
     ranges: Vec<(u32, u32)>,
@@ -79,10 +85,18 @@ impl Parser {
     pub fn new(line_bytes_max: usize) -> Parser {
         Parser {
             line_bytes_max,
+            batch_lines_bytes_max: BATCH_LINES_BYTES_MAX,
             defaults: Defaults::new(),
             fast: Fast::new(),
             ranges: Vec::new(),
         }
+    }
+
+    /// Bounds the lines of one batch, together, to `bytes` (1 GiB at the most, which is also the default). A small event
+    /// can become a long line, by the user agent of its request.
+    pub fn with_batch_bound(mut self, bytes: usize) -> Parser {
+        self.batch_lines_bytes_max = bytes.min(BATCH_LINES_BYTES_MAX);
+        self
     }
 
     /// Reads a body that is one event, and appends its line.
@@ -136,7 +150,8 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// When any event is not valid, or the body as a whole is not usable. `lines` is then as it was.
+    /// When any event is not valid, the body as a whole is not usable, or its lines are longer together than is
+    /// allowed. `lines` is then as it was.
     pub fn batch(
         &mut self,
         body: &[u8],
@@ -151,8 +166,8 @@ impl Parser {
     ///
     /// # Errors
     ///
-    /// When the body as a whole is not usable: empty, not UTF-8, or an array that is not JSON. `lines` is
-    /// then as it was.
+    /// When the body as a whole is not usable: empty, not UTF-8, or an array that is not JSON; or when the lines of
+    /// the valid events are longer together than is allowed. `lines` is then as it was.
     pub fn batch_partial(
         &mut self,
         body: &[u8],
@@ -180,6 +195,7 @@ impl Parser {
             fast: &mut self.fast,
             defaults: &self.defaults,
             line_bytes_max: self.line_bytes_max,
+            lines_bytes_max: mark.bytes() + self.batch_lines_bytes_max,
             ranges: &mut self.ranges,
             body: Body::new(without_mark(body)),
             lines,

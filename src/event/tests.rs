@@ -657,3 +657,28 @@ fn the_fast_path_knows_ordinary_events() {
     let (first, second) = lines.bytes().split_at(lines.bytes().len() / 2);
     assert_eq!(first, second);
 }
+
+#[test]
+fn a_batch_whose_lines_outgrow_their_bound_is_refused_whole() {
+    let agent = vec![b'x'; 1000];
+    let event = "{\"visitor_id\":\"visitor-1\",\"event\":\"e\"}\n";
+    let mut parser = Parser::new(32 << 10).with_batch_bound(100_000);
+    let mut lines = Lines::new();
+    let now = Timestamp { micros: 0 };
+    parser
+        .batch(event.repeat(80).as_bytes(), Some(&agent), now, &mut lines)
+        .unwrap();
+    assert_eq!(lines.count(), 80);
+    let (bytes, names) = (lines.bytes().to_vec(), lines.names().to_vec());
+    for body in [
+        event.repeat(120),
+        format!("[{}]", vec![event; 120].join(",")),
+        event.repeat(100_000),
+    ] {
+        let refused = parser.batch(body.as_bytes(), Some(&agent), now, &mut lines);
+        assert_eq!(refused, Err(Rejection::TooLarge));
+        let refused = parser.batch_partial(body.as_bytes(), Some(&agent), now, &mut lines);
+        assert_eq!(refused, Err(Rejection::TooLarge));
+        assert_eq!((lines.bytes(), lines.names()), (&bytes[..], &names[..]));
+    }
+}
