@@ -225,6 +225,7 @@ fn play(vector: &Vector, read: impl FnOnce(&[u8], Option<&[u8]>, &mut Lines) -> 
         Ok(()) => (202, &[][..]),
         Err(Rejection::NotUtf8) => (400, &[][..]),
         Err(Rejection::Invalid(detail)) => (422, &detail[..]),
+        Err(Rejection::TooLarge) => (413, &[][..]),
     };
     let allowed = match &vector.expect.status {
         Value::Array(any) => any.contains(&status.into()),
