@@ -76,10 +76,14 @@ impl Herald {
     }
 
     fn run(&self) {
-        // Acquire: pairs with `stop`.
-        while !self.stopping.load(Ordering::Acquire) {
+        loop {
+            // Acquire: pairs with `stop`. Looked at before the queue: who was handed over before the stop is still woken.
+            let stopping = self.stopping.load(Ordering::Acquire);
             while let Some(waiter) = self.queue.pop() {
                 waiter.blocker.unpark();
+            }
+            if stopping {
+                return;
             }
             // A ring between the last pop and here is kept by the blocker.
             self.bell.park(None).ok();
