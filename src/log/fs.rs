@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, RenameFlags};
 
+#[cfg(test)]
+pub mod faulty;
+
 /// A file that only grows.
 ///
 /// All methods take `&self`: the writer appends while the sync thread waits in [`AppendFile::sync_data`].
