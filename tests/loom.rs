@@ -32,7 +32,10 @@ mod primitives {
 
     impl ArrayQueue<super::blocks::Block> {
         pub fn new(_: usize) -> Self {
-            ArrayQueue { count: AtomicUsize::new(0), token: || super::blocks::Block }
+            ArrayQueue {
+                count: AtomicUsize::new(0),
+                token: || super::blocks::Block,
+            }
         }
     }
 
@@ -48,7 +51,10 @@ mod primitives {
 
         pub fn pop(&self) -> Option<T> {
             let less = |count: usize| count.checked_sub(1);
-            self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok().map(|_| (self.token)())
+            self.count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .ok()
+                .map(|_| (self.token)())
         }
     }
 }
@@ -76,7 +82,10 @@ mod herald {
 
     impl Waiter {
         pub fn new() -> std::sync::Arc<Waiter> {
-            std::sync::Arc::new(Waiter { completion: Completion::new(), blocker: Blocker::new() })
+            std::sync::Arc::new(Waiter {
+                completion: Completion::new(),
+                blocker: Blocker::new(),
+            })
         }
 
         /// The deadline never comes.
@@ -99,12 +108,19 @@ mod herald {
 
     impl Blocker {
         pub fn new() -> Blocker {
-            Blocker { state: AtomicU32::new(EMPTY), thread: current() }
+            Blocker {
+                state: AtomicU32::new(EMPTY),
+                thread: current(),
+            }
         }
 
         pub fn park(&self) {
             let (acq_rel, acquire) = (Ordering::AcqRel, Ordering::Acquire);
-            if self.state.compare_exchange(EMPTY, PARKED, acq_rel, acquire).is_ok() {
+            if self
+                .state
+                .compare_exchange(EMPTY, PARKED, acq_rel, acquire)
+                .is_ok()
+            {
                 park();
             }
             assert_eq!(self.state.swap(EMPTY, acq_rel), UNPARKED);
@@ -124,7 +140,9 @@ mod herald {
 
     impl Herald {
         pub fn new() -> std::sync::Arc<Herald> {
-            std::sync::Arc::new(Herald { queue: std::sync::Mutex::default() })
+            std::sync::Arc::new(Herald {
+                queue: std::sync::Mutex::default(),
+            })
         }
 
         pub fn enqueue(&self, waiter: std::sync::Arc<Waiter>) {
@@ -168,7 +186,14 @@ fn model(body: impl Fn() + Sync + Send + 'static) {
 /// Longer than anything.
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
-const PART: Part = Part { ticket: 7, base: 100, part: 0, next: NO_BLOCK, bytes: 8, lines: 1 };
+const PART: Part = Part {
+    ticket: 7,
+    base: 100,
+    part: 0,
+    next: NO_BLOCK,
+    bytes: 8,
+    lines: 1,
+};
 const PLACE: u64 = 1234;
 
 /// A block of the journal: its header, and a payload that loom watches for races.
@@ -184,7 +209,10 @@ unsafe impl Send for Slot {}
 
 impl Slot {
     fn new() -> Arc<Slot> {
-        Arc::new(Slot { header: Header::new(), payload: [loom::cell::UnsafeCell::new(0), loom::cell::UnsafeCell::new(0)] })
+        Arc::new(Slot {
+            header: Header::new(),
+            payload: [loom::cell::UnsafeCell::new(0), loom::cell::UnsafeCell::new(0)],
+        })
     }
 
     fn fill_and_commit(&self) {
@@ -274,7 +302,10 @@ struct Office {
 
 impl Office {
     fn open() -> Arc<Office> {
-        Arc::new(Office { bell: Doorbell::new(), pushed: AtomicU32::new(0) })
+        Arc::new(Office {
+            bell: Doorbell::new(),
+            pushed: AtomicU32::new(0),
+        })
     }
 
     fn push(&self, item: u32, urgent: bool) {
@@ -311,7 +342,10 @@ fn producers_and_writer(items: &'static [(u32, bool)], wanted: u32, gathers: boo
             let office = Arc::clone(&office);
             move || office.write(wanted, gathers)
         });
-        producers.into_iter().chain([writer]).for_each(|thread| thread.join().unwrap());
+        producers
+            .into_iter()
+            .chain([writer])
+            .for_each(|thread| thread.join().unwrap());
     });
 }
 
@@ -374,7 +408,12 @@ impl Hall {
     /// The calling thread becomes the herald, as in the real hall its coroutine makes it.
     fn open(waiter: Arc<Waiter>) -> Arc<Hall> {
         let (queue, stopping) = (AtomicU32::new(0), AtomicBool::new(false));
-        Arc::new(Hall { queue, bell: Blocker::new(), stopping, waiter })
+        Arc::new(Hall {
+            queue,
+            bell: Blocker::new(),
+            stopping,
+            waiter,
+        })
     }
 
     fn run(&self) {

@@ -99,6 +99,7 @@ pub struct Header {
 impl Header {
     /// A header of a free block, as zeros on the disk are.
     #[cfg(test)]
+    #[allow(clippy::new_without_default)]
     pub fn new() -> Header {
         Header {
             state: AtomicU32::new(FREE),

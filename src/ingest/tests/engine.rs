@@ -50,7 +50,7 @@ fn produce(engine: &super::super::Entrance, producer: u64, count: u64) -> Vec<Ve
     let mut entrance = engine.producer();
     let mut number = 0;
     while number < count {
-        let size = if random(&mut dice) % 20 == 0 {
+        let size = if random(&mut dice).is_multiple_of(20) {
             30
         } else {
             1 + random(&mut dice) % 4
@@ -58,7 +58,7 @@ fn produce(engine: &super::super::Entrance, producer: u64, count: u64) -> Vec<Ve
         let bodies: Vec<String> = (0..size)
             .map(|_| {
                 number += 1;
-                let filler = if random(&mut dice) % 30 == 0 {
+                let filler = if random(&mut dice).is_multiple_of(30) {
                     6000
                 } else {
                     random(&mut dice) % 300

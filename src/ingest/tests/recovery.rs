@@ -512,7 +512,7 @@ fn whatever_the_process_did_and_whenever_it_died_each_acknowledged_line_is_there
         // The log as the writer would have it, how much of it is written, and the frames of the last batch.
         let (mut whole, mut written) = (Vec::new(), 0);
         let mut number = 0;
-        let (mut ring, mut batch): (Vec<(Lines, Frame)>, Vec<(Lines, Frame)>) = (Vec::new(), Vec::new());
+        let (mut ring, mut batch) = (Vec::<(Lines, Frame)>::new(), Vec::<(Lines, Frame)>::new());
         for _ in 0..3 + below(12) {
             // What was being written is written, and freed in part.
             written = whole.len();
