@@ -50,10 +50,12 @@ impl Doorbell {
     #[inline]
     pub fn ring(&self, urgent: bool) {
         if urgent {
-            // Release: the writer that takes the flag sees what was pushed before it was set.
-            self.urgent.store(true, Ordering::Release);
+            // Release: the writer that takes the flag sees what was pushed before it was set. A swap: a store by one in a
+            // hurry would cut the writer off from those who set the flag before. Acquire: ordered behind the taking
+            // that was before it.
+            self.urgent.swap(true, Ordering::AcqRel);
         }
-        // Pairs with the fence in `sleep`.
+        // Pairs with the fence in `set`.
         fence(Ordering::SeqCst);
         let state = self.state.load(Ordering::Relaxed);
         if state == IDLE || (state == GATHERING && urgent) {
@@ -75,13 +77,21 @@ impl Doorbell {
     ///
     /// Only the writer calls this. May return early.
     pub fn wait(&self, quiet: impl Fn() -> bool) {
-        self.state.store(IDLE, Ordering::Relaxed);
-        // Pairs with the fence in `ring`: we see what was pushed before, or they see that we sleep.
-        fence(Ordering::SeqCst);
+        // With the fence: we see what was pushed before, or they see that we sleep.
+        self.set(IDLE);
         if quiet() {
             park();
         }
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.set(AWAKE);
+    }
+
+    /// Says what the writer does from now on. Only the writer calls this.
+    fn set(&self, state: u32) {
+        // AcqRel, and a swap: a wake-up that was before this one happened before it, so nobody who sees this one can see
+        // an older "awake" instead.
+        self.state.swap(state, Ordering::AcqRel);
+        // Pairs with the fence in `ring`.
+        fence(Ordering::SeqCst);
     }
 
     /// Sleeps out `interval`, unless somebody is or comes in a hurry.
@@ -89,19 +99,21 @@ impl Doorbell {
     /// Only the writer calls this.
     pub fn gather(&self, interval: Duration) {
         let end = Instant::now() + interval;
-        self.state.store(GATHERING, Ordering::Relaxed);
-        // Pairs with the fence in `ring`.
-        fence(Ordering::SeqCst);
-        while !self.urgent.load(Ordering::Relaxed) {
+        // Said again after each park: who wakes an idle writer may come this late, and what it leaves says that we are
+        // awake, so that one in a hurry would not wake us.
+        while {
+            self.set(GATHERING);
+            !self.urgent.load(Ordering::Relaxed)
+        } {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             park_timeout(left);
         }
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.set(AWAKE);
         // Acquire: pairs with the Release in `ring`. Either we take the flag, and then the ring we empty next holds what
-        // it was set for, or it is set after this and cuts the next gathering short.
-        self.urgent.swap(false, Ordering::Acquire);
+        // it was set for, or it is set after this and cuts the next gathering short. Release: for who sets it next.
+        self.urgent.swap(false, Ordering::AcqRel);
     }
 }

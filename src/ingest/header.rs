@@ -40,9 +40,10 @@ pub enum State {
     Placed,
 }
 
+// The checksum does not cover the state, so the words are many bits apart: a damaged one is not taken for another.
 const FREE: u32 = 0;
-const COMMITTED: u32 = 1;
-const PLACED: u32 = 2;
+const COMMITTED: u32 = u32::from_le_bytes(*b"Comm");
+const PLACED: u32 = u32::from_le_bytes(*b"pLAC");
 
 /// `next` of the last block of a chain.
 pub const NO_BLOCK: u32 = u32::MAX;

@@ -123,14 +123,18 @@ impl Herald {
     }
 
     fn run(&self) {
-        // Acquire: pairs with `stop`.
-        while !self.stopping.load(Ordering::Acquire) {
+        loop {
+            // Acquire: pairs with `stop`. Looked at before the queue: who was handed over before the stop is still woken.
+            let stopping = self.stopping.load(Ordering::Acquire);
             while let Some(waiter) = self.queue.pop() {
                 waiter.blocker.unpark();
             }
             // Acquire: pairs with the Release in `ring_soon`, so that the writer sees what was pushed before it.
             if self.ring.swap(false, Ordering::Acquire) {
                 self.doorbell.ring(true);
+            }
+            if stopping {
+                return;
             }
             // A call between the last look and here is kept by the blocker.
             self.bell.park(None).ok();

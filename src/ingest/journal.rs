@@ -103,6 +103,9 @@ impl Journal {
     pub fn grow(&self) -> io::Result<Vec<Block>> {
         let chunk = (CHUNK_BYTES / BLOCK_BYTES) as u32;
         let count = chunk.min(self.region.capacity() - self.region.minted());
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         if let Some(file) = &self.file {
             let start = (PREFACE_BYTES + self.region.minted() as usize * BLOCK_BYTES) as u64;
             let zeros = vec![0; count as usize * BLOCK_BYTES];

@@ -50,6 +50,8 @@ pub mod recovery;
 mod space;
 mod status;
 mod sync_thread;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::PathBuf;

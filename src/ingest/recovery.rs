@@ -5,15 +5,16 @@
 //! The journal is exactly what the process stored, and so is the file. A frame with a place is compared with the file's
 //! length: wholly there, it is done; in part, the rest is written; not there, it is written. Frames without a place are
 //! appended in ticket order. Each gets its place in the journal's header before a byte of it is written, as in normal
-//! running, so recovery may itself be killed at any point and the next one goes on.
+//! running, so recovery may itself be killed at any point and the next one goes on. A log that has other bytes at a
+//! frame's place is another file than the one the place was given in; then lines are compared, as below.
 //!
 //! # After a restart of the machine
 //!
 //! Pages of the journal and of the file reached the disk in any order, or not at all. A frame is believed only if all its
 //! checksums hold, and believed does not mean missing: the block may be an old state of one whose lines are long
 //! in the log. So lines that the log already has, from the length it had when the oldest such frame was committed, are
-//! not appended again. Only the last frame can be in the file in part, and it is completed if the part is its beginning;
-//! any other torn end is closed in place (see [`crate::log::torn`]).
+//! not appended again. A torn end is completed if it is the beginning of a line that is missing, and closed in place
+//! otherwise (see [`crate::log::torn`]).
 //!
 //! Owner: the thread that opens the engine, before any other exists. Memory is bounded by the journal's size.
 
@@ -49,7 +50,15 @@ struct Found<'a> {
 
 impl Found<'_> {
     fn end(&self) -> Option<u64> {
-        self.place.map(|place| place + self.bytes.len() as u64)
+        self.place
+            .map(|place| place.saturating_add(self.bytes.len() as u64))
+    }
+
+    /// Its lines, without their newlines.
+    fn each_line(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        memchr::memchr_iter(b'\n', &self.bytes)
+            .map(move |end| &self.bytes[std::mem::replace(&mut start, end + 1)..end])
     }
 }
 
@@ -66,11 +75,11 @@ pub fn recover(remains: Option<&Remains>, live: &mut LiveFile) -> io::Result<Rec
     let mut frames = find_frames(remains, &mut recovered);
     // Frames with a place first, in the order of the file; then the others, in the order of their acknowledgement.
     frames.sort_by_key(|frame| (frame.place.unwrap_or(u64::MAX), frame.ticket));
-    complete_last_frame(&frames, live, remains.rebooted, &mut recovered)?;
-    close_torn_line(live, &mut recovered)?;
-    if remains.rebooted {
-        append_missing_lines(frames, live, &mut recovered)?;
+    if remains.rebooted || is_another_file(&frames, live)? {
+        append_missing_lines(remains, frames, live, &mut recovered)?;
     } else {
+        complete_last_frame(&frames, live, &mut recovered)?;
+        close_torn_line(live, &mut recovered)?;
         for frame in frames
             .iter()
             .filter(|frame| frame.end().is_none_or(|end| end > live.length()))
@@ -144,11 +153,32 @@ fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -
     None
 }
 
+/// Whether the log has, where a frame has its place, bytes that are not the frame's: then places say nothing about it.
+fn is_another_file(frames: &[Found<'_>], live: &LiveFile) -> io::Result<bool> {
+    let Some(file) = live.file() else { return Ok(false) };
+    let mut there = Vec::new();
+    for frame in frames {
+        let Some(place) = frame.place.filter(|place| *place < live.length()) else {
+            continue;
+        };
+        let end = live.length().min(place.saturating_add(frame.bytes.len() as u64));
+        there.resize((end - place) as usize, 0);
+        file.read_exact_at(&mut there, place)?;
+        if there != frame.bytes[..there.len()] {
+            tracing::warn!(
+                place,
+                "the log is not the file that the journal was written for; its lines are compared"
+            );
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Completes the frame of which only the beginning is in the file.
 fn complete_last_frame(
     frames: &[Found<'_>],
     live: &mut LiveFile,
-    rebooted: bool,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
     let length = live.length();
@@ -159,17 +189,9 @@ fn complete_last_frame(
         return Ok(());
     };
     let place = frame.place.expect("a frame that is cut has a place");
-    let there = (length - place) as usize;
-    if rebooted {
-        let mut beginning = vec![0; there];
-        let file = live.file().expect("a log with bytes in it is open");
-        file.read_exact_at(&mut beginning, place)?;
-        if beginning != frame.bytes[..there] {
-            return Ok(());
-        }
-    }
-    append(live, &frame.bytes[there..])?;
-    recovered.events += frame.lines;
+    let rest = &frame.bytes[(length - place) as usize..];
+    append(live, rest)?;
+    recovered.events += memchr::memchr_iter(b'\n', rest).count() as u64;
     Ok(())
 }
 
@@ -194,45 +216,45 @@ fn append_frame(
     Ok(())
 }
 
-/// Appends those lines of `frames` that the log does not have.
+/// Appends those lines of `frames` that the log does not have, and completes a torn one that is the beginning of such a
+/// line.
 fn append_missing_lines(
+    remains: &Remains,
     mut frames: Vec<Found<'_>>,
     live: &mut LiveFile,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
     frames.sort_by_key(|frame| frame.ticket);
-    let Some(oldest) = frames.iter().map(|frame| frame.base).min() else {
-        return Ok(());
+    // After a restart a frame's lines are not before its base, nor before the place that an interrupted recovery gave it.
+    // Of another file nothing is known.
+    let first = |frame: &Found<'_>| frame.base.min(frame.place.unwrap_or(u64::MAX));
+    let oldest = if remains.rebooted {
+        frames.iter().map(first).min()
+    } else {
+        Some(0)
     };
     // How often each line is to be in the log from there on, less how often it is.
     let mut missing: HashMap<&[u8], u64> = HashMap::new();
-    let lines = |bytes: &'_ [u8]| -> Vec<std::ops::Range<usize>> {
-        let mut start = 0;
-        let ends = memchr::memchr_iter(b'\n', bytes);
-        ends.map(|end| std::mem::replace(&mut start, end + 1)..end)
-            .collect()
-    };
-    for frame in &frames {
-        for range in lines(&frame.bytes) {
-            *missing.entry(&frame.bytes[range]).or_default() += 1;
-        }
+    for line in frames.iter().flat_map(Found::each_line) {
+        *missing.entry(line).or_default() += 1;
     }
     if let Some(file) = live.file() {
-        let start = oldest.min(live.length());
+        let start = oldest.unwrap_or(u64::MAX).min(live.length());
         for_each_line(&**file, start, live.length(), |line| {
             if let Some(count) = missing.get_mut(line) {
                 *count = count.saturating_sub(1);
             }
         })?;
     }
+    complete_missing_line(remains, &frames, &mut missing, live, recovered)?;
+    close_torn_line(live, recovered)?;
     for frame in &frames {
-        for range in lines(&frame.bytes) {
-            let count = missing
-                .get_mut(&frame.bytes[range.clone()])
-                .expect("every line was counted");
+        for line in frame.each_line() {
+            let count = missing.get_mut(line).expect("every line was counted");
             if *count > 0 {
                 *count -= 1;
-                append(live, &frame.bytes[range.start..=range.end])?;
+                place_before(remains, frame, live.length());
+                append(live, &[line, b"\n"].concat())?;
                 recovered.events += 1;
             }
         }
@@ -240,13 +262,47 @@ fn append_missing_lines(
     Ok(())
 }
 
-/// Ends a last line that has no newline.
-fn close_torn_line(live: &mut LiveFile, recovered: &mut Recovered) -> io::Result<()> {
-    let Some(file) = live.file().cloned() else {
+/// Notes, for a recovery after this one, that a line of `frame` is at `offset`, unless that is known to look from there on.
+fn place_before(remains: &Remains, frame: &Found<'_>, offset: u64) {
+    let header = remains.region.header(frame.head);
+    let known = if header.state() == Some(State::Placed) {
+        header.placed_at()
+    } else {
+        u64::MAX
+    };
+    if remains.rebooted && offset < known.min(frame.base) {
+        header.place(offset);
+    }
+}
+
+/// Completes the log's torn end, if it is the beginning of a line that is missing.
+fn complete_missing_line(
+    remains: &Remains,
+    frames: &[Found<'_>],
+    missing: &mut HashMap<&[u8], u64>,
+    live: &mut LiveFile,
+    recovered: &mut Recovered,
+) -> io::Result<()> {
+    let Some(cut) = torn_line(live)? else {
         return Ok(());
     };
-    let start = last_line_start(&*file, live.length())?;
-    if let Ending::Torn(cut) = for_each_line(&*file, start, live.length(), |_| {})? {
+    for frame in frames {
+        let fits = |line: &&[u8]| line.starts_with(&cut) && missing.get(line).is_some_and(|count| *count > 0);
+        let Some(line) = frame.each_line().find(fits) else {
+            continue;
+        };
+        *missing.get_mut(line).expect("every line was counted") -= 1;
+        place_before(remains, frame, live.length() - cut.len() as u64);
+        append(live, &[&line[cut.len()..], b"\n"].concat())?;
+        recovered.events += 1;
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// Ends a last line that has no newline.
+fn close_torn_line(live: &mut LiveFile, recovered: &mut Recovered) -> io::Result<()> {
+    if let Some(cut) = torn_line(live)? {
         append(live, &torn::closing(&cut))?;
         recovered.torn_line_closed = true;
         tracing::warn!(
@@ -255,6 +311,16 @@ fn close_torn_line(live: &mut LiveFile, recovered: &mut Recovered) -> io::Result
         );
     }
     Ok(())
+}
+
+/// The log's last line, if it has no newline.
+fn torn_line(live: &LiveFile) -> io::Result<Option<Vec<u8>>> {
+    let Some(file) = live.file() else { return Ok(None) };
+    let start = last_line_start(&**file, live.length())?;
+    match for_each_line(&**file, start, live.length(), |_| {})? {
+        Ending::Torn(cut) => Ok(Some(cut)),
+        Ending::Whole => Ok(None),
+    }
 }
 
 /// Where the last line of `file` begins, newline or not; looks backwards in steps.

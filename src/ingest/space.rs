@@ -11,16 +11,14 @@
 //! # Why no wake-up is lost
 //!
 //! The same pattern as [`super::doorbell`]: the producer enters the line, then looks at the queue again; who gives back
-//! blocks pushes them, then looks at the length of the line; each with a `SeqCst` fence in between.
+//! blocks pushes them, then looks at the length of the line; each with a `SeqCst` fence in between. `tests/loom.rs` checks it.
 
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-
-use crossbeam::queue::ArrayQueue;
 
 use super::blocks::Block;
 use super::herald::{Herald, Waiter};
+use super::primitives::{ArrayQueue, AtomicUsize, Mutex, Ordering, fence};
 
 /// Blocks that are reused first: 1 MiB, which a core's own cache holds, and what a publish interval of fast traffic needs.
 const HOT_BLOCKS: usize = 256;
@@ -100,6 +98,7 @@ impl Space {
 
     /// Gives blocks back and wakes those who wait for them.
     pub fn give_back(&self, blocks: impl Iterator<Item = Block>) {
+        let mut given = false;
         for block in blocks {
             let block = self.hot.push(block);
             if let Err(block) = block {
@@ -107,6 +106,11 @@ impl Space {
                     .push(block)
                     .expect("the free list has room for every block there is");
             }
+            given = true;
+        }
+        // Who waits looks in vain again, gives back nothing again, and would wake itself again.
+        if !given {
+            return;
         }
         // Pairs with the fence in `take_within`.
         fence(Ordering::SeqCst);

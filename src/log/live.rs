@@ -17,6 +17,10 @@ pub struct LiveFile {
     file: Option<Arc<dyn AppendFile>>,
     /// The first batch is still in the staging file, not yet renamed into place.
     staged: bool,
+    /// The file was put in place, and its directory has not been synced since.
+    is_entry_unsynced: bool,
+    /// A call failed and nobody could say how long the file was after it.
+    is_length_unknown: bool,
     length: u64,
 }
 
@@ -32,6 +36,8 @@ impl LiveFile {
             path: path.to_owned(),
             file: None,
             staged: false,
+            is_entry_unsynced: false,
+            is_length_unknown: false,
             length: 0,
         };
         match live.fs.remove(&live.staging()) {
@@ -69,6 +75,9 @@ impl LiveFile {
                 self.file.insert(file).clone()
             }
         };
+        if self.is_length_unknown {
+            self.catch_up(&*file, slices)?;
+        }
         // Empty slices at the front would make a `writev` that returns 0 look like a file that takes nothing.
         IoSlice::advance_slices(slices, 0);
         while !slices.is_empty() {
@@ -81,14 +90,30 @@ impl LiveFile {
                 Ok(written) => self.advance(slices, written as u64),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // A call that failed may have left a part behind: the file's own length is the truth.
-                    let length = file.length()?;
-                    self.advance(slices, length.saturating_sub(self.length));
+                    self.is_length_unknown = true;
+                    // If that fails too, it is done before anything else is written.
+                    self.catch_up(&*file, slices).ok();
                     return Err(error);
                 }
             }
         }
-        if self.staged { self.put_in_place() } else { Ok(()) }
+        if self.staged {
+            self.put_in_place()?;
+        }
+        if self.is_entry_unsynced {
+            let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            self.fs.sync_directory(directory.unwrap_or(Path::new(".")))?;
+            self.is_entry_unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// A call that failed may have left a part behind: the file's own length is the truth.
+    fn catch_up(&mut self, file: &dyn AppendFile, slices: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
+        let length = file.length()?;
+        self.is_length_unknown = false;
+        self.advance(slices, length.saturating_sub(self.length));
+        Ok(())
     }
 
     fn advance(&mut self, slices: &mut &mut [IoSlice<'_>], written: u64) {
@@ -111,8 +136,8 @@ impl LiveFile {
             self.fs.rename_new(&staging, &self.path)?;
         }
         self.staged = false;
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        self.fs.sync_directory(directory.unwrap_or(Path::new(".")))
+        self.is_entry_unsynced = true;
+        Ok(())
     }
 
     fn staging(&self) -> PathBuf {

@@ -30,6 +30,8 @@ pub mod fs;
 mod lines;
 mod live;
 pub mod lock;
+#[cfg(test)]
+mod tests;
 pub mod torn;
 
 pub use lines::{Ending, for_each_line};

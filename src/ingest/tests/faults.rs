@@ -1,0 +1,264 @@
+//! The engine on a disk that fails.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::super::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Outcome, Refused};
+use super::engine::assert_conserved;
+use super::{PATIENCE, config, line_of, split, store, until};
+use crate::log::fs::faulty::{Faults, FaultyFs};
+
+fn open(config: &EngineConfig, fs: &FaultyFs) -> Engine {
+    Engine::open(config.clone(), Arc::new(fs.clone())).unwrap()
+}
+
+fn produce(entrance: &Entrance, producer: u64, count: u64, level: Level) -> Vec<Vec<u8>> {
+    let mut entrance = entrance.producer();
+    let produce = |number| {
+        let mut lines = line_of(
+            producer,
+            number,
+            (number * 37 % 200) as usize + if number % 16 == 0 { 5000 } else { 0 },
+        );
+        let bytes = lines.bytes().to_vec();
+        entrance.reserve(bytes.len()).unwrap();
+        assert_eq!(store(&mut entrance, &mut lines, level).level, level);
+        bytes
+    };
+    (0..count).map(produce).collect()
+}
+
+#[test]
+fn on_a_disk_that_cuts_writes_and_fails_each_line_is_in_the_log_once() {
+    for seed in 0..6 {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let fs = FaultyFs::new(
+            seed,
+            Faults {
+                short: 100,
+                interrupted: 20,
+                torn: 4,
+                nothing: 1,
+                ..Faults::default()
+            },
+        );
+        fs.watch(&config.log);
+        let engine = open(&config, &fs);
+        let producers: Vec<Vec<Vec<u8>>> = std::thread::scope(|scope| {
+            let start = |producer| {
+                let entrance = engine.entrance();
+                scope.spawn(move || produce(&entrance, producer, 200, Level::Journaled))
+            };
+            let threads: Vec<_> = (0..3).map(start).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let view = engine.view();
+        assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+        let log = fs.contents(&config.log).unwrap();
+        assert_conserved(&log, &producers);
+        assert_eq!(view.published_bytes(), log.len() as u64);
+        // It is first seen with whole lines in it, and never gets shorter.
+        let seen: Vec<usize> = fs.watched().into_iter().flatten().collect();
+        assert!(
+            seen[0] > 0 && log[..seen[0]].ends_with(b"\n") && seen.is_sorted(),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_full_disk_fills_the_journal_and_refuses_until_there_is_space_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        enqueue_timeout: Duration::from_millis(20),
+        ..config(directory.path())
+    };
+    let fs = FaultyFs::new(
+        1,
+        Faults {
+            space: Some(500),
+            ..Faults::default()
+        },
+    );
+    let engine = open(&config, &fs);
+    let view = engine.view();
+    let mut producer = engine.entrance().producer();
+    let mut acknowledged = Vec::new();
+    loop {
+        let mut lines = line_of(1, acknowledged.len() as u64, 3000);
+        if let Err(refused) = producer.reserve(lines.bytes().len()) {
+            assert_eq!(refused, Refused::Full);
+            break;
+        }
+        acknowledged.push(lines.bytes().to_vec());
+        producer.commit(&mut lines, Level::Journaled);
+    }
+    assert_eq!(acknowledged.len(), (1 << 20) / super::super::blocks::BLOCK_BYTES);
+    until(|| view.status().is_log_failing());
+    assert!(
+        view.status().log_error().unwrap().contains("No space"),
+        "{:?}",
+        view.status().log_error()
+    );
+    assert_eq!(view.journal_bytes().0, 1 << 20);
+    // A reader is not made to wait for a log that cannot be written.
+    producer.publish();
+
+    fs.set(|faults| faults.space = None);
+    until(|| view.published_bytes() > 0 && view.ring_depth() == 0);
+    let mut lines = line_of(1, acknowledged.len() as u64, 0);
+    until(|| producer.try_reserve(1));
+    acknowledged.push(lines.bytes().to_vec());
+    store(&mut producer, &mut lines, Level::Written);
+    assert!(!view.status().is_log_failing());
+    assert_eq!(view.status().log_error(), None);
+    drop(producer);
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+    assert_eq!(split(&fs.contents(&config.log).unwrap()), acknowledged);
+}
+
+#[test]
+fn a_failed_sync_is_told_to_those_who_wait_and_to_all_who_come_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    let mut producer = engine.entrance().producer();
+    let mut commit = |number, level| {
+        let mut lines = line_of(1, number, 0);
+        producer.reserve(lines.bytes().len()).unwrap();
+        let acknowledged = store(&mut producer, &mut lines, level);
+        (acknowledged.level, acknowledged.sync_failed)
+    };
+    assert_eq!(commit(1, Level::Synced), (Level::Synced, false));
+    assert_eq!(
+        engine.view().status().synced_bytes(),
+        engine.view().published_bytes()
+    );
+    fs.set(|faults| faults.syncs = 1);
+    assert_eq!(commit(2, Level::Synced), (Level::Written, true));
+    assert!(engine.view().status().has_sync_failed());
+    let syncs = fs.syncs();
+    for number in 3..6 {
+        // The kernel would say that all is well now; nobody asks it.
+        assert_eq!(commit(number, Level::Synced), (Level::Written, true));
+        assert_eq!(commit(number + 10, Level::Written), (Level::Written, false));
+    }
+    assert_eq!(fs.syncs(), syncs);
+    assert!(!engine.view().status().is_log_failing());
+    assert!(engine.view().status().synced_bytes() < engine.view().published_bytes());
+    drop(producer);
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::NotSynced);
+    assert_eq!(split(&fs.contents(&config.log).unwrap()).len(), 8);
+}
+
+#[test]
+fn many_who_wait_for_a_sync_share_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    fs.hold_syncs(true);
+    let producers: Vec<Vec<Vec<u8>>> = std::thread::scope(|scope| {
+        let start = |producer| {
+            let entrance = engine.entrance();
+            scope.spawn(move || produce(&entrance, producer, 1, Level::Synced))
+        };
+        let threads: Vec<_> = (0..16).map(start).collect();
+        until(|| {
+            split(&fs.contents(&config.log).unwrap_or_default()).len() == 16
+                && engine.view().ring_depth() == 0
+        });
+        // All are waiting, or about to, while the first sync is held.
+        assert!(threads.iter().all(|thread| !thread.is_finished()));
+        fs.hold_syncs(false);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(fs.syncs() <= 4, "{} syncs for 16", fs.syncs());
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+    assert_conserved(&fs.contents(&config.log).unwrap(), &producers);
+}
+
+#[test]
+fn by_policy_the_log_is_synced_though_nobody_waits() {
+    for fsync in [FsyncPolicy::Always, FsyncPolicy::Every(Duration::from_millis(5))] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            fsync,
+            ..config(directory.path())
+        };
+        let fs = FaultyFs::new(1, Faults::default());
+        let engine = open(&config, &fs);
+        for number in 0..3 {
+            produce(&engine.entrance(), number, 1, Level::Written);
+            until(|| {
+                let view = engine.view();
+                view.published_bytes() > 0 && view.status().synced_bytes() == view.published_bytes()
+            });
+        }
+        assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_stays_in_the_journal_and_the_next_start_brings_it_in() {
+    for space in [0, 1, 150, 20_000] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let fs = FaultyFs::new(
+            1,
+            Faults {
+                space: Some(space),
+                ..Faults::default()
+            },
+        );
+        let engine = open(&config, &fs);
+        let entrance = engine.entrance();
+        let producers: Vec<Vec<Vec<u8>>> = (0..3)
+            .map(|producer| produce(&entrance, producer, 50, Level::Journaled))
+            .collect();
+        drop(entrance);
+        assert_eq!(
+            engine.close(Instant::now(), true),
+            Outcome::LeftInJournal,
+            "space {space}"
+        );
+
+        // Still no space: nothing is lost by a start that fails.
+        assert!(Engine::open(config.clone(), Arc::new(fs.clone())).is_err());
+        fs.set(|faults| faults.space = Some(10));
+        assert!(Engine::open(config.clone(), Arc::new(fs.clone())).is_err());
+        fs.set(|faults| faults.space = None);
+        let engine = open(&config, &fs);
+        assert!(engine.recovered().events > 0);
+        assert_conserved(&fs.contents(&config.log).unwrap(), &producers);
+        assert_eq!(engine.view().counters().ranking()[0].1, 150);
+        assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+        let engine = open(&config, &fs);
+        assert_eq!(engine.recovered().events, 0);
+        assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+    }
+}
+
+#[test]
+fn a_strangers_file_in_the_logs_place_costs_no_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    // More than will be committed: by length alone every frame would be there.
+    let theirs: Vec<u8> = (0..100)
+        .flat_map(|number| line_of(7, number, 900).bytes().to_vec())
+        .collect();
+    fs.put(&config.log, &theirs);
+    let ours = produce(&engine.entrance(), 1, 15, Level::Journaled);
+    until(|| engine.view().status().is_log_failing());
+    assert_eq!(engine.close(Instant::now(), true), Outcome::LeftInJournal);
+    let engine = open(&config, &fs);
+    assert_eq!(engine.recovered().events, 15);
+    let log = fs.contents(&config.log).unwrap();
+    assert!(log.starts_with(&theirs));
+    assert_eq!(split(&log[theirs.len()..]), ours);
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+}

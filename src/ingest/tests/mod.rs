@@ -1,0 +1,72 @@
+//! The room as a whole: recovery from what a crash leaves, the engine on a disk that fails, and on one that works.
+
+mod engine;
+mod faults;
+mod recovery;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::journal::Place;
+use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer};
+use crate::event::{Lines, Parser, Timestamp};
+
+/// How long anything may take that is waited for; nothing here is about time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An event's body.
+fn body(visitor: &str, name: &str, filler: usize) -> String {
+    let filler = "x".repeat(filler);
+    format!(
+        r#"{{"visitor_id":"{visitor}","event":"{name}","timestamp":"2025-10-09T12:34:56Z","metadata":{{"filler":"{filler}"}}}}"#
+    )
+}
+
+/// The lines of these bodies.
+fn lines_of(bodies: &[String]) -> Lines {
+    let mut lines = Lines::new();
+    let batch = format!("[{}]", bodies.join(","));
+    Parser::new(32 << 10)
+        .batch(batch.as_bytes(), None, Timestamp::now(), &mut lines)
+        .unwrap();
+    lines
+}
+
+/// One line that tells who wrote it and which it is.
+fn line_of(producer: u64, number: u64, filler: usize) -> Lines {
+    lines_of(&[body(&format!("producer-{producer}-{number}"), "numbered", filler)])
+}
+
+/// Commits and waits.
+fn store(producer: &mut Producer, lines: &mut Lines, level: Level) -> Acknowledged {
+    let commitment = producer.commit(lines, level);
+    producer.wait(commitment)
+}
+
+/// The lines of a log, each with its newline.
+fn split(log: &[u8]) -> Vec<&[u8]> {
+    log.split_inclusive(|byte| *byte == b'\n').collect()
+}
+
+fn config(directory: &Path) -> EngineConfig {
+    EngineConfig {
+        log: directory.join("metrics.jsonl"),
+        journal: Place::File(directory.join("metrics.journal")),
+        journal_bytes_max: 1 << 20,
+        publish_interval: Duration::from_millis(1),
+        enqueue_timeout: PATIENCE,
+        ack_timeout: PATIENCE,
+        fsync: FsyncPolicy::Never,
+        ring_capacity: 10,
+        names_max: 100,
+    }
+}
+
+/// Waits until `is_so`.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "it never came to pass");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,267 @@
+//! A file system in memory that fails as it is told to: short writes, errors before, in and after a write, a disk that is
+//! full and has space again, syncs and renames that fail.
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use rustix::io::Errno;
+
+use super::{AppendFile, Fs};
+
+/// What is to go wrong. All chances are out of 256, for each append; what is left over succeeds whole.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Part of the bytes go in, and the call says how many.
+    pub short: u8,
+    /// Nothing goes in: `EINTR`.
+    pub interrupted: u8,
+    /// Part of the bytes go in, perhaps none or all, and the call fails: `EIO`, `EDQUOT` or `ENOSPC`.
+    pub torn: u8,
+    /// The call takes nothing and says so.
+    pub nothing: u8,
+    /// Bytes that still fit on the disk.
+    pub space: Option<u64>,
+    /// So many times a file's length cannot be asked for: `EIO`, as in what follows.
+    pub lengths: u32,
+    /// So many renames fail.
+    pub renames: u32,
+    /// So many syncs of a file fail.
+    pub syncs: u32,
+    /// So many syncs of a directory fail.
+    pub directory_syncs: u32,
+    /// So many files cannot be created.
+    pub creates: u32,
+}
+
+#[derive(Default)]
+struct State {
+    files: HashMap<PathBuf, Arc<Mutex<Vec<u8>>>>,
+    faults: Faults,
+    random: u64,
+    syncs: u64,
+    directory_syncs: u64,
+    is_sync_held: bool,
+    /// What somebody who looks at a path after each step sees of it: its length.
+    watched: Option<(PathBuf, Vec<Option<usize>>)>,
+}
+
+/// The file system. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct FaultyFs {
+    state: Arc<Mutex<State>>,
+    bell: Arc<Condvar>,
+}
+
+struct FaultyFile {
+    fs: FaultyFs,
+    contents: Arc<Mutex<Vec<u8>>>,
+}
+
+/// A number that depends on `state` alone, which it moves on (SplitMix64).
+pub fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut word = *state;
+    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ (word >> 31)
+}
+
+fn take(count: &mut u32) -> io::Result<()> {
+    match count.checked_sub(1) {
+        Some(left) => {
+            *count = left;
+            Err(Errno::IO.into())
+        }
+        None => Ok(()),
+    }
+}
+
+impl FaultyFs {
+    /// An empty file system that makes its choices from `seed`.
+    pub fn new(seed: u64, faults: Faults) -> FaultyFs {
+        let fs = FaultyFs::default();
+        *fs.lock() = State {
+            random: seed,
+            faults,
+            ..State::default()
+        };
+        fs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+
+    /// Changes what is to go wrong.
+    pub fn set(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.lock().faults);
+    }
+
+    /// Holds back syncs that begin from now on, or lets them go on.
+    pub fn hold_syncs(&self, held: bool) {
+        self.lock().is_sync_held = held;
+        self.bell.notify_all();
+    }
+
+    /// Syncs of files that have begun.
+    pub fn syncs(&self) -> u64 {
+        self.lock().syncs
+    }
+
+    /// Syncs of directories that succeeded.
+    pub fn directory_syncs(&self) -> u64 {
+        self.lock().directory_syncs
+    }
+
+    /// The bytes at `path`, if there is a file.
+    pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.lock();
+        state.files.get(path).map(|file| file.lock().unwrap().clone())
+    }
+
+    /// Puts a file there, as some other program would.
+    pub fn put(&self, path: &Path, contents: &[u8]) {
+        self.lock()
+            .files
+            .insert(path.to_owned(), Arc::new(Mutex::new(contents.to_vec())));
+    }
+
+    /// Notes the length of the file at `path` after each step from now on.
+    pub fn watch(&self, path: &Path) {
+        self.lock().watched = Some((path.to_owned(), Vec::new()));
+    }
+
+    /// What has been noted.
+    pub fn watched(&self) -> Vec<Option<usize>> {
+        self.lock().watched.take().expect("a path is watched").1
+    }
+}
+
+impl State {
+    fn note(&mut self) {
+        if let Some((path, seen)) = &mut self.watched {
+            seen.push(self.files.get(path).map(|file| file.lock().unwrap().len()));
+        }
+    }
+
+    fn up_to(&mut self, most: usize) -> usize {
+        (random(&mut self.random) % (most as u64 + 1)) as usize
+    }
+
+    fn append(&mut self, contents: &mut Vec<u8>, bytes: &[u8]) -> io::Result<usize> {
+        let dice = random(&mut self.random) as u8;
+        let chances = [
+            self.faults.short,
+            self.faults.interrupted,
+            self.faults.torn,
+            self.faults.nothing,
+        ];
+        let mut sum = 0;
+        let fault = chances.iter().position(|chance| {
+            sum += u16::from(*chance);
+            u16::from(dice) < sum
+        });
+        let room = self
+            .faults
+            .space
+            .map_or(bytes.len(), |space| bytes.len().min(space as usize));
+        let (size, result) = match fault {
+            Some(1) => (0, Err(Errno::INTR.into())),
+            Some(3) => (0, Ok(0)),
+            Some(2) => {
+                let error = [Errno::IO, Errno::DQUOT, Errno::NOSPC][self.up_to(2)];
+                (self.up_to(room), Err(error.into()))
+            }
+            _ if room == 0 && !bytes.is_empty() => (0, Err(Errno::NOSPC.into())),
+            Some(_) => {
+                let size = self.up_to(room).max(1);
+                (size, Ok(size))
+            }
+            None => (room, Ok(room)),
+        };
+        contents.extend_from_slice(&bytes[..size]);
+        if let Some(space) = &mut self.faults.space {
+            *space -= size as u64;
+        }
+        result
+    }
+}
+
+impl Fs for FaultyFs {
+    fn open(&self, path: &Path) -> io::Result<Option<Arc<dyn AppendFile>>> {
+        let contents = self.lock().files.get(path).cloned();
+        Ok(contents.map(|contents| {
+            Arc::new(FaultyFile {
+                fs: self.clone(),
+                contents,
+            }) as Arc<dyn AppendFile>
+        }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>> {
+        take(&mut self.lock().faults.creates)?;
+        self.put(path, b"");
+        self.lock().note();
+        Ok(self.open(path)?.expect("it has just been made"))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        take(&mut state.faults.renames)?;
+        if state.files.contains_key(to) {
+            return Err(Errno::EXIST.into());
+        }
+        let file = state.files.remove(from).ok_or(Errno::NOENT)?;
+        state.files.insert(to.to_owned(), file);
+        state.note();
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.files.remove(path).map(drop).ok_or(Errno::NOENT.into())
+    }
+
+    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        take(&mut state.faults.directory_syncs)?;
+        state.directory_syncs += 1;
+        Ok(())
+    }
+}
+
+impl AppendFile for FaultyFile {
+    fn append(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        let mut state = self.fs.lock();
+        let result = state.append(&mut self.contents.lock().unwrap(), &bytes);
+        state.note();
+        result
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        take(&mut self.fs.lock().faults.lengths)?;
+        Ok(self.contents.lock().unwrap().len() as u64)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.fs.lock();
+        state.syncs += 1;
+        self.fs.bell.notify_all();
+        while state.is_sync_held {
+            state = self.fs.bell.wait(state).unwrap();
+        }
+        take(&mut state.faults.syncs)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let contents = self.contents.lock().unwrap();
+        let there = contents
+            .get(offset as usize..)
+            .and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
