@@ -67,7 +67,6 @@ pub struct Engine {
     grower: JoinHandle<()>,
     timekeeper: JoinHandle<()>,
     sync_thread: Arc<SyncThread>,
-    _lock: Lock,
 }
 
 impl Engine {
@@ -118,6 +117,7 @@ impl Engine {
             giving_up: AtomicBool::new(false),
             journal,
             config,
+            _lock: lock,
         });
         let first = shared
             .journal
@@ -140,7 +140,6 @@ impl Engine {
             shared,
             recovered,
             sync_thread,
-            _lock: lock,
         })
     }
 

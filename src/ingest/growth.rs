@@ -58,6 +58,8 @@ impl Growth {
                     drop(order);
                     let result = shared.journal.grow();
                     order = self.order.lock().expect("no holder of this lock panics");
+                    // A demand is met by this chunk; who still needs one asks again.
+                    let mut is_met = true;
                     match result {
                         Ok(blocks) => {
                             failing = false;
@@ -70,10 +72,11 @@ impl Growth {
                             let rest = |order: &mut Order| *order != Order::Stop;
                             let waited = self.bell.wait_timeout_while(order, REST_AFTER_FAILURE, rest);
                             order = waited.expect("no holder of this lock panics").0;
+                            // Who waits has asked and does not ask again.
+                            is_met = !shared.space.is_awaited();
                         }
                     }
-                    // Demands that came meanwhile were for this chunk; who still needs one asks again.
-                    if *order == Order::Grow {
+                    if *order == Order::Grow && is_met {
                         *order = Order::None;
                     }
                 }

@@ -76,7 +76,11 @@ impl Journal {
             .truncate(true)
             .mode(0o600)
             .open(path)?;
-        file.write_all_at(&Preface::of(log).encode(), 0)?;
+        if let Err(error) = file.write_all_at(&Preface::of(log).encode(), 0) {
+            // Half a preface would be refused by the next start as no journal.
+            file.set_len(0).ok();
+            return Err(error);
+        }
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;
         Ok(Journal {
             region: Region::new(map),

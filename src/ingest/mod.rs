@@ -147,4 +147,6 @@ struct Shared {
     stopping: AtomicBool,
     /// Stored once by the engine's shutdown when time is up: the writer leaves what it cannot write in the journal.
     giving_up: AtomicBool,
+    /// Held until the last producer is gone: what it commits late must not meet another process's journal.
+    _lock: crate::log::lock::Lock,
 }

@@ -51,6 +51,11 @@ impl Space {
         self.hot.len() + self.cold.len()
     }
 
+    /// Whether somebody waits for blocks.
+    pub fn is_awaited(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Takes blocks until `into` holds `count`; all or none.
     #[inline]
     pub fn take(&self, count: usize, into: &mut Vec<Block>) -> bool {

@@ -74,7 +74,9 @@ impl Fs for OsFs {
             // File systems without RENAME_NOREPLACE say EINVAL; a hard link does not replace either.
             Err(rustix::io::Errno::INVAL) => {
                 std::fs::hard_link(from, to)?;
-                std::fs::remove_file(from)
+                // A second name that stays is removed at the next start.
+                std::fs::remove_file(from).ok();
+                Ok(())
             }
             other => Ok(other?),
         }
