@@ -1,13 +1,14 @@
 //! The yardstick: `may_minihttp`, with and without the engine behind it.
 //!
 //! `minihttp nothing PORT` reads each body and stores nothing: what the runtime and the sockets cost. `minihttp engine PORT
-//! LOG` commits each event into Floodgate's journal, which is also how the library is embedded in another server.
+//! LOG` commits each event into Floodgate's journal, which is also how the library is embedded in another server. `minihttp
+//! tape FILE SECONDS` parses the lines of a file with simd-json and does nothing else: the floor under a batch.
 //! `scripts/bench` runs both beside the real server.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::journal::Place;
@@ -66,6 +67,26 @@ impl HttpServiceFactory for Factory {
     }
 }
 
+/// Prints how many lines simd-json's tape took, with reused buffers, in so many seconds.
+fn tape(text: &[u8], seconds: u64) -> io::Result<()> {
+    let mut buffers = simd_json::Buffers::new(512);
+    let mut tape = simd_json::Tape::null();
+    let (mut scratch, mut count) = (Vec::new(), 0_u64);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        for line in text.split(|byte| *byte == b'\n') {
+            scratch.clear();
+            scratch.extend_from_slice(line);
+            let mut filled = tape.reset();
+            simd_json::fill_tape(&mut scratch, &mut buffers, &mut filled).map_err(io::Error::other)?;
+            tape = filled.reset();
+            count += 1;
+        }
+    }
+    println!("{count}");
+    Ok(())
+}
+
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let words: Vec<&str> = arguments.iter().skip(1).map(String::as_str).collect();
@@ -90,10 +111,12 @@ fn main() -> io::Result<()> {
             let engine = Engine::open(config, Arc::new(OsFs)).map_err(io::Error::other)?;
             (Some(engine.entrance()), port, Some(engine))
         }
+        ["tape", file, seconds] => {
+            return tape(&std::fs::read(file)?, seconds.parse().map_err(io::Error::other)?);
+        }
         _ => {
-            return Err(io::Error::other(
-                "usage: minihttp nothing PORT | minihttp engine PORT LOG",
-            ));
+            let usage = "minihttp nothing PORT | minihttp engine PORT LOG | minihttp tape FILE SECONDS";
+            return Err(io::Error::other(format!("usage: {usage}")));
         }
     };
     let server = Factory(entrance).start(format!("127.0.0.1:{port}"))?;
