@@ -21,8 +21,6 @@ fn open(directory: &std::path::Path) -> Engine {
         log,
         journal_bytes_max: 256 << 20,
         publish_interval: Duration::from_millis(1),
-        enqueue_timeout: Duration::from_secs(60),
-        ack_timeout: Duration::from_secs(60),
         fsync: FsyncPolicy::Never,
         ring_capacity: 500,
         names_max: 10_000,
@@ -34,7 +32,9 @@ fn produce(entrance: &Entrance, events: u64) {
     let mut producer = entrance.producer();
     let (mut parser, mut lines, now) = (Parser::new(32 << 10), Lines::new(), Timestamp::now());
     for _ in 0..events {
-        producer.reserve(EVENT.len() + 64).unwrap();
+        producer
+            .reserve(EVENT.len() + 64, Duration::from_secs(60))
+            .unwrap();
         parser.single(EVENT, None, now, &mut lines).unwrap();
         producer.commit(&mut lines, Level::Journaled);
     }

@@ -35,7 +35,7 @@ impl HttpService for Service {
         response.header("Content-Type: application/json");
         if let Some((producer, parser, lines)) = engine {
             producer
-                .reserve(body.len() + 256)
+                .reserve(body.len() + 256, Duration::from_secs(1))
                 .map_err(|_| io::Error::other("the journal is full"))?;
             if parser.single(body, None, Timestamp::now(), lines).is_err() {
                 response.status_code(422, "Unprocessable Content");
@@ -102,8 +102,6 @@ fn main() -> io::Result<()> {
                 journal: Place::File(PathBuf::from(log).with_extension("journal")),
                 journal_bytes_max: 256 << 20,
                 publish_interval: Duration::from_millis(1),
-                enqueue_timeout: Duration::from_secs(1),
-                ack_timeout: Duration::from_secs(10),
                 fsync: FsyncPolicy::Every(Duration::from_secs(1)),
                 ring_capacity: 500,
                 names_max: 10_000,

@@ -1,5 +1,7 @@
 //! Acknowledgement levels: which one a request asks for, and the answers that promise one.
 
+use std::time::Instant;
+
 use super::{Owed, Session, error};
 use crate::http::{Output, Request};
 use crate::ingest::{Acknowledged, Level, Refused, View};
@@ -57,7 +59,7 @@ impl Session {
         if level == Level::Synced && self.shared.view.status().has_sync_failed() {
             let sentence =
                 "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
-            output.detail(503, &[error::RETRY_AFTER], sentence);
+            output.detail(503, &[], sentence);
             return None;
         }
         Some(level)
@@ -70,7 +72,13 @@ impl Session {
         }
         // Nobody waits for room while holding some: what is promised so far goes first.
         self.commit_burst();
-        match self.producer.reserve(bytes) {
+        let until = *self
+            .room_until
+            .get_or_insert_with(|| Instant::now() + self.shared.enqueue_timeout);
+        match self
+            .producer
+            .reserve(bytes, until.saturating_duration_since(Instant::now()))
+        {
             Ok(()) => return true,
             Err(Refused::Full) => {
                 let sentence =
@@ -112,7 +120,13 @@ impl Session {
         if self.owed.is_empty() {
             return;
         }
-        let wait = |commitment| self.producer.wait(commitment);
+        let until = *self
+            .level_until
+            .get_or_insert_with(|| Instant::now() + self.shared.ack_timeout);
+        let wait = |commitment| {
+            self.producer
+                .wait(commitment, until.saturating_duration_since(Instant::now()))
+        };
         let acknowledged: Vec<Acknowledged> = self.commitments.drain(..).map(wait).collect();
         for owed in self.owed.drain(..) {
             let Acknowledged {
@@ -142,8 +156,8 @@ impl Session {
                 } else {
                     "The events are stored, but did not reach the level asked for in time (METRICS_ACK_TIMEOUT)."
                 };
-                let headers: Vec<_> = headers.iter().copied().chain([error::RETRY_AFTER]).collect();
-                output.detail(503, &headers, sentence);
+                // No Retry-After: the events are stored, and sent again they would be stored twice.
+                output.detail(503, headers, sentence);
             });
         }
     }

@@ -2,7 +2,7 @@
 //! ones.
 
 use super::{Session, ack, error};
-use crate::event::{Rejected, Timestamp};
+use crate::event::{Lines, Rejected, Timestamp};
 use crate::http::{Output, Request};
 use crate::ingest::Level;
 
@@ -16,75 +16,77 @@ impl Session {
         };
         let agent = request.header("user-agent");
         let packed = request.header("content-encoding");
-        let mut scratch = std::mem::take(&mut self.body);
-        let mut unpacked = std::mem::take(&mut self.unpacked);
         let limit = self.shared.batch_bytes_max;
+        let (mut scratch, mut unpacked) = (self.shared.spare.bytes(), self.shared.spare.bytes());
+        let mut lines = self.shared.spare.lines();
         match request
             .body
             .read_decoded(packed, limit, &mut scratch, &mut unpacked)
         {
-            Ok(body) => self.events(body, agent, level, partial, output),
+            Ok(body) => {
+                if let Some(answer) = self.read(body, agent, partial, &mut lines, output) {
+                    self.store(&mut lines, level, answer, output);
+                }
+            }
             Err(failure) => {
                 let (status, sentence) = failure.answer();
                 output.detail(status, &[], sentence);
             }
         }
-        (self.body, self.unpacked) = (scratch, unpacked);
+        self.shared.spare.give_bytes(scratch);
+        self.shared.spare.give_bytes(unpacked);
+        self.shared.spare.give_lines(lines);
     }
 
-    fn events(
+    /// Validates a batch into `lines` and renders the body of its 202; `None` after an answer that refuses it.
+    fn read(
         &mut self,
         body: &[u8],
         agent: Option<&[u8]>,
-        level: Level,
         partial: bool,
+        lines: &mut Lines,
         output: &mut Output,
-    ) {
-        self.batch.clear();
+    ) -> Option<Vec<u8>> {
         let now = Timestamp::now();
         let read = if partial {
-            self.parser
-                .batch_partial(body, agent, now, &mut self.batch)
-                .map(Some)
+            self.parser.batch_partial(body, agent, now, lines).map(Some)
         } else {
-            self.parser
-                .batch(body, agent, now, &mut self.batch)
-                .map(|()| None)
+            self.parser.batch(body, agent, now, lines).map(|()| None)
         };
-        let rejected = match read {
-            Ok(rejected) => rejected,
-            Err(rejection) => return error::rejected(rejection, output),
-        };
-        let count = self.batch.count();
-        let body = match rejected {
-            None => ack::stored_body(count, &self.shared.log_name),
-            Some(Rejected {
+        match read {
+            Ok(None) => Some(ack::stored_body(lines.count(), &self.shared.log_name)),
+            Ok(Some(Rejected {
                 count: rejected,
                 detail,
-            }) => {
-                let ok = rejected == 0;
-                let start = format!("{{\"ok\":{ok},\"stored\":{count},\"rejected\":{rejected},\"detail\":");
-                [start.as_bytes(), &detail, b"}"].concat()
+            })) => {
+                let (ok, stored) = (rejected == 0, lines.count());
+                let start = format!("{{\"ok\":{ok},\"stored\":{stored},\"rejected\":{rejected},\"detail\":");
+                Some([start.as_bytes(), &detail, b"}"].concat())
             }
-        };
-        // A batch is a frame of its own, behind the singles before it in the burst.
-        self.commit_burst();
-        if count > 0 {
-            if !self.reserve(self.batch.bytes().len(), output) {
-                return;
+            Err(rejection) => {
+                error::rejected(rejection, output);
+                None
             }
-        } else if level > Level::Journaled {
-            // Of no event every level is reached at once.
-            return output.json(202, &[("X-Ack", level.name())], &body);
-        } else {
-            return self.accept(level, 0, 0, 0, body, output);
         }
-        let commitment = self.producer.commit(&mut self.batch, level);
+    }
+
+    /// Commits `lines` as a frame of its own, behind the singles before it in the burst, and answers.
+    fn store(&mut self, lines: &mut Lines, level: Level, answer: Vec<u8>, output: &mut Output) {
+        let count = lines.count();
+        if count == 0 {
+            // Of no event every level is reached at once.
+            return output.json(202, &[("X-Ack", ack::name(level, &self.shared.view))], &answer);
+        }
+        self.commit_burst();
+        if !self.reserve(lines.bytes().len(), output) {
+            return;
+        }
+        let commitment = self.producer.commit(lines, level);
         let at = self.commitments.len();
         if level > Level::Journaled {
             self.commitments.push(commitment);
         }
-        self.accept(level, at, 0, count, body, output);
+        self.accept(level, at, 0, count, answer, output);
     }
 }
 

@@ -12,7 +12,8 @@ impl Session {
         let view = &shared.view;
         let status = view.status();
         // Events acknowledged by default only when they are synced cannot be stored once syncing has failed.
-        let can_store = !(status.is_log_failing() || shared.ack == Level::Synced && status.has_sync_failed());
+        let can_sync = shared.ack < Level::Synced || !status.has_sync_failed();
+        let can_store = can_sync && !status.is_log_failing() && !status.is_refusing();
         let (used, bytes, bytes_max) = view.journal_bytes();
         let body = json!({
             "ok": can_store,
@@ -28,6 +29,7 @@ impl Session {
             },
             "journal": {
                 "durable": view.is_journal_durable(),
+                "error": status.growth_error(),
                 "frames": view.ring_depth(),
                 "used_bytes": used,
                 "bytes": bytes,

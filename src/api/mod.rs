@@ -5,8 +5,8 @@
 //! committed when the burst is settled, before an answer leaves. Answers that promise `written` or `synced` are owed until
 //! then.
 //!
-//! Bounds: a burst's lines are bounded by the output that answers it (the connection flushes at 64 KiB); bodies by the
-//! settings. When the journal is full a request is answered 503 with `Retry-After`, and nothing of it is stored.
+//! Bounds: a burst is at most the connection's input buffer, 64 KiB; bodies by the settings. However many requests a burst
+//! has, it waits for room once for the enqueue timeout and for levels once for the ack timeout. When the journal is full a request is answered 503 with `Retry-After`, and nothing of it is stored.
 
 mod ack;
 mod batch;
@@ -14,9 +14,11 @@ mod behavior;
 mod error;
 mod event;
 mod health;
+mod spare;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use ack::name as level_name;
 
@@ -29,6 +31,8 @@ use crate::ingest::{Commitment, Engine, Entrance, Level, Producer, View};
 struct Shared {
     /// Name of the log in answers.
     log_name: String,
+    enqueue_timeout: Duration,
+    ack_timeout: Duration,
     ack: Level,
     event_bytes_max: usize,
     batch_bytes_max: usize,
@@ -36,6 +40,7 @@ struct Shared {
     batch_lines_bytes_max: usize,
     may_read: bool,
     view: View,
+    spare: spare::Spare,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
 }
@@ -54,6 +59,8 @@ impl Api {
         let shared = Shared {
             stored_one: Prepared::json(202, &ack_header, &ack::stored_body(1, &config.log_name)),
             log_name: config.log_name.clone(),
+            enqueue_timeout: config.enqueue_timeout,
+            ack_timeout: config.ack_timeout,
             ack: config.ack,
             event_bytes_max: config.event_bytes_max,
             batch_bytes_max: config.batch_bytes_max,
@@ -61,6 +68,7 @@ impl Api {
             batch_lines_bytes_max: (config.engine.journal_bytes_max / 2) as usize,
             may_read: config.may_read(),
             view,
+            spare: spare::Spare::new(),
         };
         Api {
             shared: Arc::new(shared),
@@ -81,11 +89,12 @@ impl MakeService for Api {
             burst: Lines::new(),
             burst_level: Level::Journaled,
             now: None,
-            batch: Lines::new(),
             commitments: Vec::new(),
             owed: Vec::new(),
             body: Vec::new(),
             unpacked: Vec::new(),
+            room_until: None,
+            level_until: None,
         }
     }
 }
@@ -100,13 +109,16 @@ pub struct Session {
     burst_level: Level,
     /// The time of the burst: one look at the clock for all its events.
     now: Option<Timestamp>,
-    /// Lines of a batch, while it is validated.
-    batch: Lines,
     /// What was committed in this burst and is waited for when it is settled.
     commitments: Vec<Commitment>,
     owed: Vec<Owed>,
+    /// Bodies of singles that were not in the connection's input, and packed ones unpacked.
     body: Vec<u8>,
     unpacked: Vec<u8>,
+    /// When those who wait in this burst give up: one deadline each for room and for a level, whatever the number of
+    /// requests.
+    room_until: Option<Instant>,
+    level_until: Option<Instant>,
 }
 
 /// An answer that waits for its level.
@@ -122,7 +134,7 @@ struct Owed {
     body: Vec<u8>,
 }
 
-/// Most that an idle session keeps of each buffer that a large body has filled, in bytes.
+/// Most that an idle session keeps of each buffer, in bytes.
 const IDLE_BYTES_MAX: usize = 64 << 10;
 
 impl Service for Session {
@@ -151,14 +163,14 @@ impl Service for Session {
     fn settle(&mut self, output: &mut Output) {
         self.commit_burst();
         self.pay_owed(output);
-        self.now = None;
+        (self.now, self.room_until, self.level_until) = (None, None, None);
         for buffer in [&mut self.body, &mut self.unpacked] {
             if buffer.capacity() > IDLE_BYTES_MAX {
                 *buffer = Vec::new();
             }
         }
-        if self.batch.bytes().len() > IDLE_BYTES_MAX {
-            self.batch = Lines::new();
+        if self.burst.capacity() > IDLE_BYTES_MAX {
+            self.burst = Lines::new();
         }
     }
 }

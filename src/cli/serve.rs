@@ -32,10 +32,6 @@ const LISTEN_BACKLOG: i32 = 4096;
 pub fn serve(config: Config) -> ExitCode {
     start_messages(config.log_format);
     warn_of_unknown_variables();
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
-    };
     may::config()
         .set_workers(config.workers)
         .set_stack_size(COROUTINE_STACK_WORDS);
@@ -46,6 +42,11 @@ pub fn serve(config: Config) -> ExitCode {
     let engine = match Engine::open(config.engine.clone(), Arc::new(OsFs)) {
         Ok(engine) => engine,
         Err(error) => return failed(&error.to_string()),
+    };
+    // Only now: a signal during recovery ends the process at once, which recovery is made for.
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
     let limits = Limits {
         connections_max: config.connections_max,
@@ -67,6 +68,8 @@ pub fn serve(config: Config) -> ExitCode {
         address = %http.local_addr(),
         file = config.log_name,
         recovered = engine.recovered().events,
+        damaged_frames = engine.recovered().damaged_frames,
+        torn_line_closed = engine.recovered().torn_line_closed,
         events = engine.view().counters().ranking().iter().map(|(_, count)| count).sum::<u64>(),
         ack = crate::api::level_name(config.ack, &engine.view()),
         workers = config.workers,
@@ -84,8 +87,8 @@ pub fn serve(config: Config) -> ExitCode {
         "stopping"
     );
     std::thread::spawn(move || {
+        // At once: not even a message, which a blocked stderr could hold up. The next start recovers the journal.
         if signals.forever().next().is_some() {
-            tracing::warn!("second signal: ending at once; the next start recovers the journal");
             std::process::exit(1);
         }
     });

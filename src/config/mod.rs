@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, CHUNK_BYTES, Place};
+use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level};
 use values::{Rejected, duration, one_of, size, switch, whole};
 
@@ -35,6 +35,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Level at which events are acknowledged when the request names none.
     pub ack: Level,
+    /// How long a request waits for room in the journal.
+    pub enqueue_timeout: Duration,
+    /// How long a request waits for `written` or `synced`.
+    pub ack_timeout: Duration,
     /// Longest body of a single event, in bytes.
     pub event_bytes_max: usize,
     /// Longest body of a batch, in bytes, packed and unpacked.
@@ -110,6 +114,8 @@ impl Config {
             }),
             connections_max: get!("METRICS_CONNECTIONS_MAX", |text| whole(text, 1, 1_000_000)),
             ack: get!("METRICS_ACK", level),
+            enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
+            ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
             event_bytes_max: get!("METRICS_EVENT_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             batch_bytes_max: get!("METRICS_BATCH_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             line_bytes_max: get!("METRICS_LINE_BYTES_MAX", |text| size(text, 1 << 10, 1 << 20)) as usize,
@@ -124,13 +130,19 @@ impl Config {
                     text, BYTES_MIN, BYTES_MAX
                 )),
                 publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
-                enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
-                ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
                 fsync: get!("METRICS_FSYNC", fsync),
                 ring_capacity: get!("METRICS_RING_CAPACITY", |text| whole(text, 1, 100_000)),
                 names_max: get!("METRICS_EVENT_NAMES_MAX", |text| whole(text, 1, 1_000_000)),
             },
         };
+        if config.line_bytes_max as u64 > config.engine.journal_bytes_max / LINES_IN_JOURNAL_MIN {
+            return Err(ConfigError(format!(
+                "METRICS_LINE_BYTES_MAX: {:?} is not allowed; it is at most a {LINES_IN_JOURNAL_MIN}th of \
+                 METRICS_JOURNAL_BYTES_MAX ({:?})",
+                text("METRICS_LINE_BYTES_MAX"),
+                text("METRICS_JOURNAL_BYTES_MAX"),
+            )));
+        }
         Ok(config)
     }
 
@@ -140,8 +152,9 @@ impl Config {
     }
 }
 
-// The smallest journal holds more than one line of the largest size, and never less than the half that one request may have.
-const _: () = assert!(BYTES_MIN / 2 >= 512 << 10 && CHUNK_BYTES as u64 >= BYTES_MIN);
+/// Lines of the largest size that the journal can hold at the least: one request may take half of it, and some of its
+/// blocks are in other hands.
+const LINES_IN_JOURNAL_MIN: u64 = 8;
 
 fn file_path(text: &str) -> Result<String, Rejected> {
     let named = !text.is_empty() && !text.ends_with('/') && !text.contains('\0');
@@ -248,6 +261,20 @@ mod tests {
                 "{name} is not tested"
             );
         }
+    }
+
+    #[test]
+    fn a_line_must_not_fill_the_journal() {
+        let with_journal = |size: &'static str| {
+            Config::new(move |name| match name {
+                "METRICS_LINE_BYTES_MAX" => Some("256KiB".into()),
+                "METRICS_JOURNAL_BYTES_MAX" => Some(size.into()),
+                _ => None,
+            })
+        };
+        assert!(with_journal("2MiB").is_ok());
+        let error = with_journal("1MiB").unwrap_err().to_string();
+        assert!(error.starts_with("METRICS_LINE_BYTES_MAX: \"256KiB\""), "{error}");
     }
 
     #[test]

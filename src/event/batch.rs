@@ -40,6 +40,8 @@ pub(super) struct Batch<'a> {
     pub(super) body: Body<'a>,
     pub(super) lines: &'a mut Lines,
     pub(super) found: Found,
+    /// The valid events are kept whatever the others are: so all are looked at.
+    pub(super) partial: bool,
 }
 
 /// The body, its byte order mark left out, and whether all of it is known to be UTF-8.
@@ -98,6 +100,10 @@ impl Batch<'_> {
                 },
             };
             self.window_of_lines(at, end)?;
+            if self.found.details.is_full() && !self.partial {
+                // Nothing will be stored, and nothing more said.
+                return self.body.text().map(|_| ());
+            }
             at = end;
         }
         Ok(())

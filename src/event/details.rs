@@ -9,6 +9,9 @@
 
 use super::line::write_string;
 
+/// Longest input that is shown in an error, in bytes; a longer one is shown as `null`. As long as the longest line by
+/// default.
+const INPUT_BYTES_MAX: usize = 32 << 10;
 /// Errors listed of one request. More tell nobody anything, and each repeats what was sent.
 pub const DETAILS_MAX: usize = 100;
 
@@ -85,7 +88,13 @@ impl Details {
         out.extend_from_slice(b"],\"msg\":");
         write_string(out, msg);
         out.extend_from_slice(b",\"input\":");
-        out.extend_from_slice(input.as_bytes());
+        // A large input is not sent back: the sender has it, and an answer must not be as long as a request.
+        let shown = if input.len() <= INPUT_BYTES_MAX {
+            input
+        } else {
+            "null"
+        };
+        out.extend_from_slice(shown.as_bytes());
         match context {
             Context::None => {}
             Context::Limit(name, limit) => {

@@ -93,6 +93,11 @@ impl Lines {
         &self.bytes[entry.at as usize..entry.at as usize + usize::from(entry.len)]
     }
 
+    /// Bytes of lines there is memory for.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Forgets all lines; the memory stays.
     pub fn clear(&mut self) {
         self.bytes.clear();

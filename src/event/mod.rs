@@ -200,6 +200,7 @@ impl Parser {
             body: Body::new(without_mark(body)),
             lines,
             found: Found::default(),
+            partial,
         };
         let read = batch.read();
         let Found {

@@ -436,8 +436,12 @@ fn a_refused_batch_leaves_the_lines_as_they_were() {
 fn details_end_at_a_hundred_and_at_a_size() {
     let body = "{}\n".repeat(1_000);
     assert_eq!(detail(batch(&body)).as_array().unwrap().len(), DETAILS_MAX);
-    let long = format!("{{\"x\":\"{}\"}}\n", "x".repeat(600_000)).repeat(5);
-    assert_eq!(detail(batch(&long)).as_array().unwrap().len(), 2);
+    // Two errors an event, each showing the whole of it.
+    let long = format!("{{\"x\":\"{}\"}}\n", "x".repeat(30_000)).repeat(50);
+    let shown = detail(batch(&long)).as_array().unwrap().len();
+    assert_eq!(shown, (1 << 20) / 30_000 + 1);
+    let longer = format!("{{\"x\":\"{}\"}}", "x".repeat(600_000));
+    assert_eq!(detail(batch(&longer))[0]["input"], Value::Null);
     let mut lines = Lines::new();
     let rejected = Parser::new(LINE_BYTES_MAX)
         .batch_partial(body.as_bytes(), None, NOW, &mut lines)

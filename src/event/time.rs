@@ -46,12 +46,6 @@ impl Timestamp {
         };
         Timestamp { micros }
     }
-
-    /// Appends the stored spelling. An instant outside the years 1 to 9999 is written as the nearest
-    /// one inside.
-    pub fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(StampText::new(self).as_bytes());
-    }
 }
 
 impl fmt::Display for Timestamp {

@@ -63,7 +63,7 @@ use std::net::SocketAddr;
 pub use body::{Body, BodyError};
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
-pub use request::{Request, Version};
+pub use request::Request;
 pub use server::{Handle, serve};
 pub use stream::{Produce, StreamWriter};
 

@@ -156,21 +156,11 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Version of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0: no chunked coding, no interim answers.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-}
-
 /// One request, as a service sees it. Everything but a body on its way lies in the connection's buffers.
 pub struct Request<'a> {
     method: &'a str,
     path: &'a str,
     query: &'a str,
-    version: Version,
     headers: &'a [Header<'a>],
     /// The body's reader.
     pub body: Body<'a>,
@@ -183,16 +173,10 @@ impl<'a> Request<'a> {
             Some(at) => (&target[..at], &target[at + 1..]),
             None => (target, ""),
         };
-        let version = if head.is_http10 {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
         Self {
             method: head.method,
             path,
             query,
-            version,
             headers: head.headers,
             body,
         }
@@ -218,11 +202,6 @@ impl<'a> Request<'a> {
         QueryPairs::new(self.query)
     }
 
-    /// The version the peer speaks.
-    pub fn version(&self) -> Version {
-        self.version
-    }
-
     /// The value of the first header of this name (in any case), without the blanks around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let header = self
@@ -230,13 +209,6 @@ impl<'a> Request<'a> {
             .iter()
             .find(|header| header.name.eq_ignore_ascii_case(name))?;
         Some(trim(header.value))
-    }
-
-    /// All headers, in the order sent.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.headers
-            .iter()
-            .map(|header| (header.name, trim(header.value)))
     }
 }
 

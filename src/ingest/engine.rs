@@ -58,6 +58,9 @@ pub enum Outcome {
     LeftInJournal,
 }
 
+/// How long behind its deadline a close waits for a thread that is in the middle of a call.
+const STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// An open log: producers commit into it, readers look at its counts.
 pub struct Engine {
     shared: Arc<Shared>,
@@ -67,6 +70,7 @@ pub struct Engine {
     grower: JoinHandle<()>,
     timekeeper: JoinHandle<()>,
     sync_thread: Arc<SyncThread>,
+    lock: Arc<Lock>,
 }
 
 impl Engine {
@@ -93,6 +97,9 @@ impl Engine {
         let recovered =
             recover(remains.as_ref(), &mut live).map_err(failed("bring the journal's events into"))?;
         drop(remains);
+        if let (true, Place::File(path)) = (recovered.damaged_frames > 0, &config.journal) {
+            keep_damaged(path).map_err(failed("put aside the damaged journal of"))?;
+        }
         let counters = Counters::new(config.names_max);
         let recent = Recent::new(config.ring_capacity);
         let lines = read_log(&live, &counters, &recent).map_err(failed("read"))?;
@@ -117,7 +124,6 @@ impl Engine {
             giving_up: AtomicBool::new(false),
             journal,
             config,
-            _lock: lock,
         });
         let first = shared
             .journal
@@ -140,6 +146,7 @@ impl Engine {
             shared,
             recovered,
             sync_thread,
+            lock: Arc::new(lock),
         })
     }
 
@@ -147,6 +154,7 @@ impl Engine {
     pub fn entrance(&self) -> Entrance {
         Entrance {
             shared: Arc::clone(&self.shared),
+            lock: Arc::clone(&self.lock),
         }
     }
 
@@ -164,31 +172,28 @@ impl Engine {
 
     /// Publishes what is committed, syncs the log and ends the threads; what cannot be written until `deadline` stays in
     /// the journal. `quiet` says that no producer is left: then the journal's file is emptied.
+    ///
+    /// A thread that hangs in the kernel is left behind: a process that wants to end is not held up by a disk.
     pub fn close(self, deadline: Instant, quiet: bool) -> Outcome {
         self.shared.stopping.store(true, Ordering::Release);
         self.shared.doorbell.ring(true);
-        while !self.writer.is_finished() {
-            if Instant::now() >= deadline {
-                self.shared.giving_up.store(true, Ordering::Relaxed);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let all_written = self.writer.join().expect("the writer thread does not panic");
+        let all_written = ended(self.writer, deadline, || {
+            self.shared.giving_up.store(true, Ordering::Relaxed)
+        });
         self.sync_thread.stop();
-        let synced = self.syncer.join().expect("the sync thread does not panic");
+        let synced = ended(self.syncer, deadline, || ());
         self.shared.growth.stop();
-        self.grower.join().expect("the growth thread does not panic");
+        ended(self.grower, deadline, || ());
         self.shared.herald.stop();
-        self.timekeeper
-            .join()
-            .expect("the timekeeper thread does not panic");
-        if !all_written {
+        ended(self.timekeeper, deadline, || ());
+        self.shared.herald.dismiss();
+        if all_written != Some(true) {
             return Outcome::LeftInJournal;
         }
         if quiet && let Err(error) = self.shared.journal.discard() {
             tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
         }
-        if synced {
+        if synced == Some(true) {
             Outcome::Clean
         } else {
             Outcome::NotSynced
@@ -196,16 +201,35 @@ impl Engine {
     }
 }
 
+/// What the thread answered, if it ends within [`STOP_GRACE`] of `deadline`; `hurry` is called when that has passed.
+fn ended<T>(thread: JoinHandle<T>, deadline: Instant, hurry: impl Fn()) -> Option<T> {
+    while !thread.is_finished() {
+        if Instant::now() >= deadline {
+            hurry();
+        }
+        if Instant::now() >= deadline + STOP_GRACE {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Some(
+        thread
+            .join()
+            .expect("a panicking thread of the engine ends the process"),
+    )
+}
+
 /// Where producers come from. It may outlive the engine; what is committed after [`Engine::close`] stays in the journal.
 #[derive(Clone)]
 pub struct Entrance {
     shared: Arc<Shared>,
+    lock: Arc<Lock>,
 }
 
 impl Entrance {
     /// A producer for the calling coroutine or thread.
     pub fn producer(&self) -> Producer {
-        Producer::new(Arc::clone(&self.shared))
+        Producer::new(Arc::clone(&self.shared), Arc::clone(&self.lock))
     }
 }
 
@@ -254,6 +278,17 @@ impl View {
     pub fn ring_depth(&self) -> usize {
         self.shared.ring.len()
     }
+}
+
+/// Renames a journal with frames that could not be believed, so that somebody can look at it.
+fn keep_damaged(path: &Path) -> io::Result<()> {
+    let seconds = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(0, |since| since.as_secs());
+    let mut kept = path.to_owned().into_os_string();
+    kept.push(format!(".damaged-{seconds}"));
+    tracing::error!(kept = %Path::new(&kept).display(), "the journal had damaged frames; it has been put aside");
+    std::fs::rename(path, kept)
 }
 
 /// Counts the lines of the log and fills the recent window from its end; answers the number of lines.

@@ -62,7 +62,9 @@ impl Growth {
                     let mut is_met = true;
                     match result {
                         Ok(blocks) => {
-                            failing = false;
+                            if std::mem::take(&mut failing) {
+                                shared.status.growth(Ok(()));
+                            }
                             shared.space.give_back(blocks.into_iter());
                         }
                         Err(error) => {

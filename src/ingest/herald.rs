@@ -12,12 +12,12 @@
 //!
 //! The runtime's timers wake a thread for each wait that ends in time. Instead a waiter notes the tick at which it gives up,
 //! and the timekeeper thread looks through the waiters ten times a second: a wait that ends in time costs two stores.
-//! Deadlines are therefore up to [`TICK`] late.
+//! A deadline is therefore one or two [`TICK`]s late.
 //!
 //! Owner: the herald is a coroutine of its own, the timekeeper a thread of its own, from the engine's start to its end.
 //! Bounds: a waiter for each frame that a connection waits for; each is in the herald's queue once for each event.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
@@ -57,10 +57,15 @@ impl Waiter {
         self.deadline.store(deadline, Ordering::Relaxed);
         let result = loop {
             let result = done();
-            if result.is_some() || herald.now() >= deadline {
+            // Acquire: pairs with the Release in `stop`. Nobody would wake who waits from then on.
+            let over = herald.now() >= deadline || herald.stopping.load(Ordering::Acquire);
+            if result.is_some() || over {
                 break result;
             }
             self.blocker.park(None).ok();
+            // The runtime forgets an unpark that meets a park which ends at once, because of an earlier one: it stores
+            // where it should swap. So the look that follows must not be made before that store is seen.
+            fence(Ordering::SeqCst);
         };
         self.deadline.store(NO_DEADLINE, Ordering::Relaxed);
         result
@@ -88,7 +93,10 @@ pub struct Herald {
     /// The writer's bell is to be rung.
     ring: AtomicBool,
     doorbell: Arc<Doorbell>,
+    /// Nobody will be woken any more, except those who wait now.
     stopping: AtomicBool,
+    /// The herald's coroutine is to end.
+    dismissed: AtomicBool,
     /// Ticks since the start: stored by the timekeeper.
     tick: AtomicU64,
     waiters: Mutex<Vec<Weak<Waiter>>>,
@@ -106,6 +114,7 @@ impl Herald {
                 ring: AtomicBool::new(false),
                 doorbell,
                 stopping: AtomicBool::new(false),
+                dismissed: AtomicBool::new(false),
                 tick: AtomicU64::new(0),
                 waiters: Mutex::new(Vec::new()),
                 timekeeper_bell: Condvar::new(),
@@ -124,16 +133,18 @@ impl Herald {
 
     fn run(&self) {
         loop {
-            // Acquire: pairs with `stop`. Looked at before the queue: who was handed over before the stop is still woken.
-            let stopping = self.stopping.load(Ordering::Acquire);
+            // Acquire: pairs with `dismiss`. Looked at before the queue: who was handed over before it is still woken.
+            let dismissed = self.dismissed.load(Ordering::Acquire);
             while let Some(waiter) = self.queue.pop() {
+                // Pairs with the fence in `Waiter::wait`.
+                fence(Ordering::SeqCst);
                 waiter.blocker.unpark();
             }
-            // Acquire: pairs with the Release in `ring_soon`, so that the writer sees what was pushed before it.
-            if self.ring.swap(false, Ordering::Acquire) {
+            // AcqRel: pairs with the swap in `ring_soon`, so that the writer sees what was pushed before it.
+            if self.ring.swap(false, Ordering::AcqRel) {
                 self.doorbell.ring(true);
             }
-            if stopping {
+            if dismissed {
                 return;
             }
             // A call between the last look and here is kept by the blocker.
@@ -167,8 +178,9 @@ impl Herald {
 
     /// Has the writer's bell rung, urgently, behind the coroutines that are ready now.
     pub fn ring_soon(&self) {
-        // Read first: in a burst of committers only one has to store.
-        if !self.ring.load(Ordering::Relaxed) && !self.ring.swap(true, Ordering::Release) {
+        // AcqRel, and a swap even where it is set already: the herald's swap then reads this one, or one after it, and so
+        // sees what was pushed before. A plain look could miss a herald that has taken the flag and not rung yet.
+        if !self.ring.swap(true, Ordering::AcqRel) {
             self.bell.unpark();
         }
     }
@@ -177,37 +189,58 @@ impl Herald {
         self.tick.load(Ordering::Relaxed)
     }
 
-    /// The timekeeper thread's body: wakes those whose deadline has passed.
+    /// The timekeeper thread's body: wakes those whose deadline has passed, and in the end all who still wait.
     pub fn keep_time(&self) {
-        let mut waiters = self.waiters.lock().expect("no holder of this lock panics");
-        // Acquire: pairs with `stop`.
-        while !self.stopping.load(Ordering::Acquire) {
-            let waited = self.timekeeper_bell.wait_timeout(waiters, TICK);
-            waiters = waited.expect("no holder of this lock panics").0;
+        loop {
+            let (stopping, mut looked_at) = {
+                let waiters = self.waiters.lock().expect("no holder of this lock panics");
+                // Acquire: pairs with the Release in `stop`.
+                let awake = |_: &mut Vec<Weak<Waiter>>| !self.stopping.load(Ordering::Acquire);
+                let waited = self.timekeeper_bell.wait_timeout_while(waiters, TICK, awake);
+                let (mut waiters, _) = waited.expect("no holder of this lock panics");
+                // Taken out while they are looked at, so that connections do not wait for the lock meanwhile.
+                (
+                    self.stopping.load(Ordering::Acquire),
+                    std::mem::take(&mut *waiters),
+                )
+            };
             let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
-            let mut overdue = false;
-            waiters.retain(|waiter| {
+            let mut woken = false;
+            looked_at.retain(|waiter| {
                 let waiter = waiter.upgrade();
-                if let Some(waiter) = &waiter
-                    && waiter.deadline.load(Ordering::Relaxed) <= now
-                {
-                    self.enqueue(Arc::clone(waiter));
-                    overdue = true;
+                if let Some(waiter) = &waiter {
+                    let deadline = waiter.deadline.load(Ordering::Relaxed);
+                    if deadline <= now || (stopping && deadline != NO_DEADLINE) {
+                        self.enqueue(Arc::clone(waiter));
+                        woken = true;
+                    }
                 }
                 waiter.is_some()
             });
-            if overdue {
+            if woken {
                 self.wake();
             }
+            if stopping {
+                return;
+            }
+            self.waiters
+                .lock()
+                .expect("no holder of this lock panics")
+                .append(&mut looked_at);
         }
     }
 
-    /// Ends the herald's coroutine and the timekeeper thread.
+    /// Ends all waits, then the timekeeper thread. The herald goes on until [`Herald::dismiss`].
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.bell.unpark();
-        // Under the lock, so that the timekeeper is either before its look at `stopping` or asleep.
+        // Under the lock, so that the timekeeper is either before its look at the flag or asleep.
         let _waiters = self.waiters.lock().expect("no holder of this lock panics");
+        self.stopping.store(true, Ordering::Release);
         self.timekeeper_bell.notify_one();
+    }
+
+    /// Ends the herald's coroutine, once it has woken all who were handed over.
+    pub fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Release);
+        self.bell.unpark();
     }
 }

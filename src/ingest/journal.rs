@@ -28,8 +28,9 @@ use super::blocks::{BLOCK_BYTES, Block, PREFACE_BYTES, Region};
 pub const CHUNK_BYTES: usize = 4 << 20;
 /// The smallest bound a journal can have.
 pub const BYTES_MIN: u64 = 1 << 20;
-/// The largest bound: block numbers have 32 bits, and more unwritten data than this is not a buffer any more.
-pub const BYTES_MAX: u64 = 1 << 40;
+/// The largest bound: ring and free list take 150 bytes of memory for each block at once, 150 MiB for a journal of this
+/// size.
+pub const BYTES_MAX: u64 = 4 << 30;
 
 const MAGIC: [u8; 8] = *b"FLGTJRNL";
 const VERSION: u32 = 1;
@@ -172,8 +173,8 @@ impl std::fmt::Display for JournalError {
             ),
             JournalError::OtherLog(path, log) => write!(
                 f,
-                "the journal {} holds events of another log, {log}: give this log a journal of its own \
-                 (METRICS_JOURNAL)",
+                "the journal {} holds events of another log, {log}: start with that log once and stop cleanly, which \
+                 empties the journal, or give this log a journal of its own (METRICS_JOURNAL)",
                 path.display()
             ),
         }
@@ -220,7 +221,7 @@ impl Remains {
         Ok(Some(Remains {
             region,
             blocks,
-            rebooted: preface.boot_id != expected.boot_id,
+            rebooted: preface.boot_id != expected.boot_id || preface.boot_id == [0; BOOT_ID_BYTES],
         }))
     }
 }
@@ -244,7 +245,7 @@ impl Preface {
         let bytes = path.as_os_str().as_bytes();
         let log = bytes[bytes.len().saturating_sub(PATH_BYTES_MAX)..].to_vec();
         let mut boot_id = [0; BOOT_ID_BYTES];
-        // Without a boot id every start counts as the first after a boot, or none does: both check every checksum.
+        // Without a boot id every start counts as the first after a boot.
         if let Ok(text) = std::fs::read("/proc/sys/kernel/random/boot_id") {
             let length = text.len().min(BOOT_ID_BYTES);
             boot_id[..length].copy_from_slice(&text[..length]);

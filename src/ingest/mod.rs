@@ -20,7 +20,7 @@
 //! # Bounds
 //!
 //! The journal has at most `journal_bytes_max`; the ring has a slot for each of its blocks, so a push cannot fail; a producer
-//! waits `enqueue_timeout` for blocks and `ack_timeout` for a level. Names are bounded by `names_max`, the window by
+//! waits for blocks and for a level as long as its caller says. Names are bounded by `names_max`, the window by
 //! `ring_capacity`.
 //!
 //! # When it is full, when the disk fails
@@ -112,10 +112,6 @@ pub struct EngineConfig {
     pub journal_bytes_max: u64,
     /// How long the writer gathers before it publishes.
     pub publish_interval: Duration,
-    /// How long a producer waits for room in the journal.
-    pub enqueue_timeout: Duration,
-    /// How long a producer waits for `written` or `synced`.
-    pub ack_timeout: Duration,
     /// When the log is synced though nobody waits for it.
     pub fsync: FsyncPolicy,
     /// Lines in the recent window.
@@ -147,6 +143,4 @@ struct Shared {
     stopping: AtomicBool,
     /// Stored once by the engine's shutdown when time is up: the writer leaves what it cannot write in the journal.
     giving_up: AtomicBool,
-    /// Held until the last producer is gone: what it commits late must not meet another process's journal.
-    _lock: crate::log::lock::Lock,
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::blocks::{Block, PAYLOAD_BYTES};
 use super::completion::Progress;
@@ -10,11 +11,12 @@ use super::herald::Waiter;
 use super::{Level, Shared};
 use crate::event::Lines;
 use crate::failpoint;
+use crate::log::lock::Lock;
 
 /// Why events are not taken. None of them is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The journal stayed full for longer than the enqueue timeout.
+    /// The journal stayed full for longer than the caller would wait.
     Full,
     /// The lines are more than half the journal could ever hold.
     TooLarge,
@@ -37,6 +39,9 @@ pub struct Acknowledged {
     pub sync_failed: bool,
 }
 
+/// Waiters that a producer keeps for its next frames: a burst seldom waits for more.
+const WAITERS_KEPT: usize = 4;
+
 /// A connection's way into the journal. It belongs to one coroutine or thread.
 pub struct Producer {
     shared: Arc<Shared>,
@@ -44,14 +49,20 @@ pub struct Producer {
     reserved: Vec<Block>,
     /// Waiters that nobody holds for an old frame any more.
     waiters: Vec<Arc<Waiter>>,
+    /// A request to publish that was not served in time.
+    barrier: Option<Arc<Waiter>>,
+    /// Held until the last producer is gone: what it commits late must not meet another process's journal.
+    _lock: Arc<Lock>,
 }
 
 impl Producer {
-    pub(super) fn new(shared: Arc<Shared>) -> Producer {
+    pub(super) fn new(shared: Arc<Shared>, lock: Arc<Lock>) -> Producer {
         Producer {
             shared,
             reserved: Vec::new(),
             waiters: Vec::new(),
+            barrier: None,
+            _lock: lock,
         }
     }
 
@@ -62,12 +73,12 @@ impl Producer {
             || self.shared.space.take(blocks_for(bytes), &mut self.reserved)
     }
 
-    /// As [`Producer::try_reserve`], but waits up to the enqueue timeout. Commit first what is reserved for: who waits
+    /// As [`Producer::try_reserve`], but waits up to `timeout`. Commit first what is reserved for: who waits
     /// waits with empty hands.
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn reserve(&mut self, bytes: usize) -> Result<(), Refused> {
+    pub fn reserve(&mut self, bytes: usize, timeout: Duration) -> Result<(), Refused> {
         if self.try_reserve(bytes) {
             return Ok(());
         }
@@ -81,11 +92,14 @@ impl Producer {
             shared.doorbell.ring(true);
             shared.growth.demand();
         };
-        let taken =
-            shared
-                .space
-                .take_within(shared.config.enqueue_timeout, blocks, &mut self.reserved, press);
-        if taken { Ok(()) } else { Err(Refused::Full) }
+        let taken = shared
+            .space
+            .take_within(timeout, blocks, &mut self.reserved, press);
+        if !taken {
+            shared.status.refused();
+            return Err(Refused::Full);
+        }
+        Ok(())
     }
 
     /// Commits `lines` as one frame and clears them: from here on they survive the process (or, with a journal in memory,
@@ -130,8 +144,8 @@ impl Producer {
         Commitment { awaited }
     }
 
-    /// Parks until the frame has reached the level it was committed with, or the ack timeout; answers how far it is.
-    pub fn wait(&mut self, commitment: Commitment) -> Acknowledged {
+    /// Parks until the frame has reached the level it was committed with, or `timeout`; answers how far it is.
+    pub fn wait(&mut self, commitment: Commitment, timeout: Duration) -> Acknowledged {
         let Some((level, waiter)) = commitment.awaited else {
             return Acknowledged {
                 level: Level::Journaled,
@@ -145,11 +159,10 @@ impl Producer {
             Level::Synced => matches!(progress, Progress::Synced | Progress::SyncFailed),
         };
         let shared = &self.shared;
-        let (progress, first_sequence) =
-            waiter.wait_for_progress(&shared.herald, shared.config.ack_timeout, enough);
+        let (progress, first_sequence) = waiter.wait_for_progress(&shared.herald, timeout, enough);
         if enough(progress) {
             // The writer and the sync thread are done with it; one that timed out may still be written to.
-            self.waiters.push(waiter);
+            self.keep(waiter);
         }
         let level = match progress {
             Progress::Pending => Level::Journaled,
@@ -163,20 +176,36 @@ impl Producer {
         }
     }
 
-    /// Has the writer publish what is committed, so that a read that follows sees it. Waits for that up to the enqueue
-    /// timeout; not at all while the log cannot be written.
-    pub fn publish(&mut self) {
+    /// Has the writer publish what is committed, so that a read that follows sees it. Waits for that up to
+    /// `timeout`; not at all while the log cannot be written.
+    pub fn publish(&mut self, timeout: Duration) {
         if self.shared.status.is_log_failing() {
             return;
         }
-        let waiter = self.waiter();
-        let shared = &self.shared;
-        shared.barriers.push(Arc::clone(&waiter));
-        shared.herald.ring_soon();
         let published = |progress| progress != Progress::Pending;
-        let (progress, _) =
-            waiter.wait_for_progress(&shared.herald, shared.config.enqueue_timeout, published);
+        // One that was not served in time is still in the writer's hands: it is waited for again instead of handing in
+        // another each time.
+        let unserved = self
+            .barrier
+            .take()
+            .filter(|waiter| !published(waiter.completion.progress().0));
+        let waiter = unserved.unwrap_or_else(|| {
+            let waiter = self.waiter();
+            self.shared.barriers.push(Arc::clone(&waiter));
+            waiter
+        });
+        let shared = &self.shared;
+        shared.herald.ring_soon();
+        let (progress, _) = waiter.wait_for_progress(&shared.herald, timeout, published);
         if published(progress) {
+            self.keep(waiter);
+        } else {
+            self.barrier = Some(waiter);
+        }
+    }
+
+    fn keep(&mut self, waiter: Arc<Waiter>) {
+        if self.waiters.len() < WAITERS_KEPT {
             self.waiters.push(waiter);
         }
     }

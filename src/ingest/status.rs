@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// The engine's state of health.
 #[derive(Default)]
@@ -14,7 +15,14 @@ pub struct Status {
     sync_fails: AtomicBool,
     sync_error: Mutex<Option<String>>,
     synced: AtomicU64,
+    /// Why the journal cannot grow: stored by the growth thread.
+    growth_error: Mutex<Option<String>>,
+    /// When a producer was last refused. Locked on that path and by health.
+    refused: Mutex<Option<Instant>>,
 }
+
+/// How long after a refusal events count as being refused: a load balancer that asks each second or two sees it.
+const REFUSING_FOR: Duration = Duration::from_secs(2);
 
 impl Status {
     /// The log could not be written.
@@ -42,6 +50,20 @@ impl Status {
         self.sync_fails.store(true, Ordering::Relaxed);
     }
 
+    /// The journal could not grow, or could again.
+    pub(super) fn growth(&self, result: Result<(), &io::Error>) {
+        let mut error = self.growth_error.lock().expect("no holder of this lock panics");
+        if let Err(error) = result {
+            tracing::warn!(%error, "the journal cannot grow; events are refused once it is full");
+        }
+        *error = result.err().map(io::Error::to_string);
+    }
+
+    /// A producer was refused for want of room.
+    pub(super) fn refused(&self) {
+        *self.refused.lock().expect("no holder of this lock panics") = Some(Instant::now());
+    }
+
     /// The log is on the disk up to byte `end`.
     pub(super) fn synced(&self, end: u64) {
         self.synced.store(end, Ordering::Relaxed);
@@ -55,6 +77,20 @@ impl Status {
     /// Whether a sync of the log has failed since the start.
     pub fn has_sync_failed(&self) -> bool {
         self.sync_fails.load(Ordering::Relaxed)
+    }
+
+    /// Whether producers are being refused, for whatever reason the journal is full.
+    pub fn is_refusing(&self) -> bool {
+        let refused = self.refused.lock().expect("no holder of this lock panics");
+        refused.is_some_and(|at| at.elapsed() < REFUSING_FOR)
+    }
+
+    /// Why the journal cannot grow, if it was asked to and could not.
+    pub fn growth_error(&self) -> Option<String> {
+        self.growth_error
+            .lock()
+            .expect("no holder of this lock panics")
+            .clone()
     }
 
     /// Why the log cannot be written, if it cannot.

@@ -2,7 +2,7 @@
 //!
 //! One thread, so that the log has one writer and the counts one counter. It is woken by the first frame after a rest,
 //! gathers for the publish interval (or not, if somebody waits), and publishes what the ring holds by `writev`. Then, in
-//! this order: published position, counts, recent window, those who wait for `written`, blocks freed, the sync thread told.
+//! this order: published position, counts, recent window, those who wait for `written`, the sync thread, blocks freed.
 //!
 //! # When the log cannot be written
 //!
@@ -87,6 +87,9 @@ impl Writer {
         let barriers: Vec<Arc<Waiter>> = std::iter::from_fn(|| shared.barriers.pop()).collect();
         let mut left = shared.ring.len();
         while left > 0 {
+            if shared.giving_up.load(Ordering::Relaxed) {
+                return Err(GaveUp);
+            }
             let mut slices = 0;
             while left > 0 && slices < SLICES_MAX {
                 let Some(frame) = shared.ring.pop() else { break };

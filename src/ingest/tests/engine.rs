@@ -40,7 +40,7 @@ fn newest(view: &View) -> Vec<Vec<u8>> {
 
 fn commit(engine: &Engine, lines: &mut Lines, level: Level) {
     let mut producer = engine.entrance().producer();
-    producer.reserve(lines.bytes().len()).unwrap();
+    producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
     assert_eq!(store(&mut producer, lines, level).level, level);
 }
 
@@ -73,7 +73,7 @@ fn produce(engine: &super::super::Entrance, producer: u64, count: u64) -> Vec<Ve
         let level = [Level::Journaled, Level::Journaled, Level::Written, Level::Synced]
             [random(&mut dice) as usize % 4];
         if !entrance.try_reserve(lines.bytes().len()) {
-            entrance.reserve(lines.bytes().len()).unwrap();
+            entrance.reserve(lines.bytes().len(), PATIENCE).unwrap();
         }
         let acknowledged = store(&mut entrance, &mut lines, level);
         assert_eq!((acknowledged.level, acknowledged.sync_failed), (level, false));
@@ -153,9 +153,9 @@ fn a_read_after_the_barrier_sees_ones_own_writes() {
     for number in 0..50 {
         let mut lines = line_of(1, number, 0);
         bytes += lines.bytes().len() as u64;
-        producer.reserve(lines.bytes().len()).unwrap();
+        producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
         producer.commit(&mut lines, Level::Journaled);
-        producer.publish();
+        producer.publish(PATIENCE);
         assert_eq!(engine.view().published_bytes(), bytes);
         assert_eq!(ranking(&engine.view()), [("numbered".to_owned(), number + 1)]);
         assert!(
@@ -180,7 +180,7 @@ fn sequence_numbers_have_no_gap_and_go_on_after_a_restart() {
                 .map(|number| body(&format!("visitor-{number}"), "x", 10))
                 .collect();
             let mut lines = lines_of(&bodies);
-            producer.reserve(lines.bytes().len()).unwrap();
+            producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
             assert_eq!(
                 store(&mut producer, &mut lines, Level::Written).first_sequence,
                 expected
@@ -206,7 +206,7 @@ fn names_beyond_the_bound_are_counted_together_also_after_a_restart() {
     }
     let expected = [(OTHER, 25), (b"name-0", 5), (b"name-1", 5), (b"name-2", 5)]
         .map(|(name, count)| (String::from_utf8(name.to_vec()).unwrap(), count));
-    engine.entrance().producer().publish();
+    engine.entrance().producer().publish(PATIENCE);
     assert_eq!(ranking(&engine.view()), expected);
     close(engine);
     let engine = open(&config);
@@ -233,12 +233,15 @@ fn the_journal_grows_while_it_must_and_not_beyond_its_bound() {
         .collect();
     let bytes = lines_of(&large).bytes().len();
     for _ in 0..3 {
-        producer.reserve(bytes).unwrap();
+        producer.reserve(bytes, PATIENCE).unwrap();
         producer.commit(&mut lines_of(&large), Level::Journaled);
     }
     until(|| engine.view().journal_bytes().1 > first);
     assert!(engine.view().journal_bytes().1 <= bytes_max);
-    assert_eq!(producer.reserve(bytes_max as usize), Err(Refused::TooLarge));
+    assert_eq!(
+        producer.reserve(bytes_max as usize, PATIENCE),
+        Err(Refused::TooLarge)
+    );
     drop(producer);
     assert_eq!(close(engine), Outcome::Clean);
     let length = |path: &Path| path.metadata().unwrap().len();

@@ -21,7 +21,7 @@ fn produce(entrance: &Entrance, producer: u64, count: u64, level: Level) -> Vec<
             (number * 37 % 200) as usize + if number % 16 == 0 { 5000 } else { 0 },
         );
         let bytes = lines.bytes().to_vec();
-        entrance.reserve(bytes.len()).unwrap();
+        entrance.reserve(bytes.len(), PATIENCE).unwrap();
         assert_eq!(store(&mut entrance, &mut lines, level).level, level);
         bytes
     };
@@ -70,10 +70,7 @@ fn on_a_disk_that_cuts_writes_and_fails_each_line_is_in_the_log_once() {
 #[test]
 fn a_full_disk_fills_the_journal_and_refuses_until_there_is_space_again() {
     let directory = tempfile::tempdir().unwrap();
-    let config = EngineConfig {
-        enqueue_timeout: Duration::from_millis(20),
-        ..config(directory.path())
-    };
+    let config = config(directory.path());
     let fs = FaultyFs::new(
         1,
         Faults {
@@ -87,7 +84,7 @@ fn a_full_disk_fills_the_journal_and_refuses_until_there_is_space_again() {
     let mut acknowledged = Vec::new();
     loop {
         let mut lines = line_of(1, acknowledged.len() as u64, 3000);
-        if let Err(refused) = producer.reserve(lines.bytes().len()) {
+        if let Err(refused) = producer.reserve(lines.bytes().len(), Duration::from_millis(20)) {
             assert_eq!(refused, Refused::Full);
             break;
         }
@@ -103,7 +100,7 @@ fn a_full_disk_fills_the_journal_and_refuses_until_there_is_space_again() {
     );
     assert_eq!(view.journal_bytes().0, 1 << 20);
     // A reader is not made to wait for a log that cannot be written.
-    producer.publish();
+    producer.publish(PATIENCE);
 
     fs.set(|faults| faults.space = None);
     until(|| view.published_bytes() > 0 && view.ring_depth() == 0);
@@ -127,7 +124,7 @@ fn a_failed_sync_is_told_to_those_who_wait_and_to_all_who_come_after() {
     let mut producer = engine.entrance().producer();
     let mut commit = |number, level| {
         let mut lines = line_of(1, number, 0);
-        producer.reserve(lines.bytes().len()).unwrap();
+        producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
         let acknowledged = store(&mut producer, &mut lines, level);
         (acknowledged.level, acknowledged.sync_failed)
     };

@@ -40,7 +40,7 @@ fn line_of(producer: u64, number: u64, filler: usize) -> Lines {
 /// Commits and waits.
 fn store(producer: &mut Producer, lines: &mut Lines, level: Level) -> Acknowledged {
     let commitment = producer.commit(lines, level);
-    producer.wait(commitment)
+    producer.wait(commitment, PATIENCE)
 }
 
 /// The lines of a log, each with its newline.
@@ -54,8 +54,6 @@ fn config(directory: &Path) -> EngineConfig {
         journal: Place::File(directory.join("metrics.journal")),
         journal_bytes_max: 1 << 20,
         publish_interval: Duration::from_millis(1),
-        enqueue_timeout: PATIENCE,
-        ack_timeout: PATIENCE,
         fsync: FsyncPolicy::Never,
         ring_capacity: 10,
         names_max: 100,
