@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::subscriber::set_global_default;
@@ -25,6 +26,8 @@ use crate::log::fs::OsFs;
 /// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB. Pages that are not touched cost
 /// address space only.
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
+/// File descriptors beside the connections: log, journal, lock, listener, the runtime's own for each worker.
+const DESCRIPTORS_OF_OURS: usize = 64;
 /// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const LISTEN_BACKLOG: i32 = 4096;
 
@@ -32,6 +35,7 @@ const LISTEN_BACKLOG: i32 = 4096;
 pub fn serve(config: Config) -> ExitCode {
     start_messages(config.log_format);
     warn_of_unknown_variables();
+    raise_descriptor_limit(config.connections_max);
     may::config()
         .set_workers(config.workers)
         .set_stack_size(COROUTINE_STACK_WORDS);
@@ -146,6 +150,30 @@ fn start_messages(format: LogFormat) {
         LogFormat::Text => set_global_default(to_stderr.with_ansi(std::io::stderr().is_terminal()).finish()),
     };
     set.expect("messages are set up once");
+}
+
+/// Lets the process have as many file descriptors as it may: the usual soft limit is a tenth of our connections.
+fn raise_descriptor_limit(connections_max: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        // Not allowed to: what there is will have to do, and the acceptor waits when it is used up.
+        tracing::debug!("the limit of file descriptors cannot be raised");
+    }
+    let needed = (connections_max + DESCRIPTORS_OF_OURS) as u64;
+    if let Some(allowed) = getrlimit(Resource::Nofile)
+        .current
+        .filter(|allowed| *allowed < needed)
+    {
+        tracing::warn!(
+            allowed,
+            needed,
+            "fewer file descriptors than METRICS_CONNECTIONS_MAX asks for (ulimit -n)"
+        );
+    }
 }
 
 fn warn_of_unknown_variables() {

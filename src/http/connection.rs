@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::Service;
 use super::body::{Body, Incoming};
+use super::control::Control;
 use super::output::{Output, Turn};
 use super::request::{self, HEADERS_MAX, Head, Reject, Request};
-use super::server::Control;
 use super::socket::Socket;
 use super::stream;
 use super::wire::{Awaited, Filled, Input, Wire};

@@ -46,6 +46,7 @@
 mod body;
 mod coding;
 mod connection;
+mod control;
 mod date;
 mod output;
 mod query;

@@ -4,14 +4,13 @@ use std::any::Any;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use may::coroutine::Builder;
-use may::io::WaitIoWaker;
 
 use super::connection::Connection;
+use super::control::{Control, Kind, Slot};
 use super::output::detail_body;
 use super::socket::{Registered, Socket};
 use super::wire::INPUT_BYTES_MAX;
@@ -36,12 +35,7 @@ pub fn serve<M: MakeService>(listener: TcpListener, make: M, limits: Limits) -> 
     }
     let local_addr = listener.local_addr()?;
     let listener = Registered::new(listener)?;
-    let control = Arc::new(Control {
-        limits,
-        stopping: AtomicBool::new(false),
-        register: Mutex::new(Register::default()),
-        ended: Condvar::new(),
-    });
+    let control = Control::new(limits);
     let acceptor_slot = Slot::enter(&control, listener.waker(), Kind::Acceptor);
     let acceptor = Acceptor {
         listener,
@@ -77,12 +71,7 @@ impl Handle {
     /// Stops listening. Connections answer the requests that have begun to arrive, then end; idle ones end
     /// now. From any thread or coroutine; returns at once.
     pub fn stop_accepting(&self) {
-        // Release: whoever sees the flag is not made to see anything else; the register's lock orders this
-        // store before the wake-ups and before every later entry.
-        self.control.stopping.store(true, Ordering::Release);
-        for waker in self.control.register().wakers.iter().flatten() {
-            waker.wakeup();
-        }
+        self.control.stop();
     }
 
     /// Waits until the listener is closed and every connection has ended; false when that takes longer than
@@ -100,104 +89,6 @@ impl Handle {
             register = woken.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
         true
-    }
-}
-
-/// What the acceptor, the connections and the handle share.
-#[derive(Debug)]
-pub(super) struct Control {
-    limits: Limits,
-    /// Written once, by `Handle::stop_accepting`; read by connections between bursts and by the acceptor.
-    stopping: AtomicBool,
-    /// Locked at connect, at disconnect and when stopping, never across a yield.
-    register: Mutex<Register>,
-    /// The last one has left the register.
-    ended: Condvar,
-}
-
-impl Control {
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    fn register(&self) -> MutexGuard<'_, Register> {
-        // Nothing that can panic happens under the lock.
-        self.register
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// Who is to be woken when the server stops.
-#[derive(Default)]
-struct Register {
-    wakers: Vec<Option<WaitIoWaker>>,
-    /// Indices of `wakers` that are `None`.
-    free: Vec<usize>,
-    /// Connections, and with the acceptor.
-    connections: usize,
-    entered: usize,
-}
-
-impl std::fmt::Debug for Register {
-    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        to.debug_struct("Register")
-            .field("entered", &self.entered)
-            .finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Acceptor,
-    Connection,
-}
-
-/// A place in the register, left on drop.
-struct Slot {
-    control: Arc<Control>,
-    index: usize,
-    kind: Kind,
-}
-
-impl Slot {
-    fn enter(control: &Arc<Control>, waker: WaitIoWaker, kind: Kind) -> Self {
-        let mut register = control.register();
-        let index = match register.free.pop() {
-            Some(index) => {
-                register.wakers[index] = Some(waker);
-                index
-            }
-            None => {
-                register.wakers.push(Some(waker));
-                register.wakers.len() - 1
-            }
-        };
-        register.entered += 1;
-        register.connections += usize::from(kind == Kind::Connection);
-        drop(register);
-        Self {
-            control: control.clone(),
-            index,
-            kind,
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut register = self.control.register();
-        register.wakers[self.index] = None;
-        register.free.push(self.index);
-        register.entered -= 1;
-        register.connections -= usize::from(self.kind == Kind::Connection);
-        if register.entered == 0 {
-            self.control.ended.notify_all();
-        }
     }
 }
 
@@ -243,7 +134,7 @@ impl<M: MakeService> Acceptor<M> {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let connections = self.control.register().connections;
         let mut socket = Registered::new(stream).map_err(not_would_block)?;
-        if connections >= self.control.limits.connections_max {
+        if connections >= self.control.limits().connections_max {
             refuse(&mut socket);
             return Ok(());
         }

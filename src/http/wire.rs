@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::server::Control;
+use super::control::Control;
 use super::socket::Socket;
 
 /// Input buffer of a new connection, in bytes: some twenty small requests.
