@@ -19,7 +19,7 @@ fn open(directory: &std::path::Path) -> Engine {
     let config = EngineConfig {
         journal: Place::File(log.with_extension("journal")),
         log,
-        journal_bytes_max: 256 << 20,
+        journal_bytes_max: 16 << 20,
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         ring_capacity: 500,
