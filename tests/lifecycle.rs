@@ -229,6 +229,8 @@ fn config_prints_the_effective_settings() {
     for (name, value) in [
         ("METRICS_RING_CAPACITY", "77"),
         ("METRICS_PUBLISH_INTERVAL", "250ms"),
+        // Effective means that a default which depends on another setting is worked out.
+        ("METRICS_JOURNAL=", "metrics.journal"),
     ] {
         let line = text
             .lines()

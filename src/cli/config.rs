@@ -7,10 +7,12 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use super::given;
+use crate::config::Config;
 use crate::config::settings::SETTINGS;
+use crate::ingest::journal::Place;
 
 /// Prints each setting as `VARIABLE=value`, or all as one JSON object.
-pub fn print(matches: &ArgMatches) -> ExitCode {
+pub fn print(matches: &ArgMatches, config: &Config) -> ExitCode {
     let mut object = serde_json::Map::new();
     let mut text = String::new();
     for setting in SETTINGS {
@@ -20,7 +22,12 @@ pub fn print(matches: &ArgMatches) -> ExitCode {
             (Some(_), Some(ValueSource::EnvVariable)) => "environment",
             (Some(_), _) => "flag",
         };
-        let value = said.unwrap_or_else(|| setting.default.to_owned());
+        let value = said.unwrap_or_else(|| match (setting.variable, &config.engine.journal) {
+            // Defaults that depend on the machine or on another setting.
+            ("METRICS_JOURNAL", Place::File(path)) => path.display().to_string(),
+            ("METRICS_WORKERS", _) => config.workers.to_string(),
+            _ => setting.default.to_owned(),
+        });
         text += &format!("{}={value}  # {source}\n", setting.variable);
         object.insert(
             setting.variable.into(),

@@ -28,7 +28,7 @@ pub fn run() -> ExitCode {
         }
     };
     match name {
-        "config" => config::print(of_command),
+        "config" => config::print(of_command, &config),
         _ => serve::serve(config),
     }
 }
