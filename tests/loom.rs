@@ -184,7 +184,7 @@ mod header;
 mod space;
 
 use completion::{Completion, Progress};
-use doorbell::Doorbell;
+use doorbell::{Doorbell, Errand};
 use header::{Header, NO_BLOCK, Part, State};
 use herald::{Blocker, Herald, Waiter};
 use primitives::{AtomicBool, AtomicU32, Ordering};
@@ -376,6 +376,41 @@ fn a_gathering_writer_is_woken_by_those_in_a_hurry() {
 #[test]
 fn one_in_a_hurry_is_heard_whatever_one_who_is_not_does() {
     producers_and_writer(&[(1, false), (2, true)], 2, true);
+}
+
+#[test]
+fn an_errand_that_is_asked_for_is_run_with_all_that_was_pushed_before_in_sight() {
+    model(|| {
+        let errand = Arc::new(Errand::new());
+        let pushed = Arc::new(AtomicU32::new(0));
+        let (asked, seen) = (Arc::clone(&errand), Arc::clone(&pushed));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let runner = thread::spawn(move || {
+            let bell = Arc::new(Blocker::new());
+            let push = |item| {
+                let (errand, pushed, bell) = (Arc::clone(&asked), Arc::clone(&seen), Arc::clone(&bell));
+                thread::spawn(move || {
+                    pushed.fetch_or(item, Ordering::Relaxed);
+                    if errand.ask() {
+                        bell.unpark();
+                    }
+                })
+            };
+            let producers = [push(1), push(2)];
+            loop {
+                if asked.take() && seen.load(Ordering::Relaxed) == 3 {
+                    break;
+                }
+                bell.park();
+            }
+            sender.send(producers).unwrap();
+        });
+        runner.join().unwrap();
+        let producers = receiver.recv().unwrap();
+        producers
+            .into_iter()
+            .for_each(|producer| producer.join().unwrap());
+    });
 }
 
 #[test]

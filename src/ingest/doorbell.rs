@@ -19,6 +19,33 @@ const AWAKE: u32 = 0;
 const IDLE: u32 = 1;
 const GATHERING: u32 = 2;
 
+/// An errand that many ask for and one runs: however often it is asked for meanwhile, it is run once more.
+pub struct Errand {
+    /// Swapped to true by who asks, to false by who runs it.
+    asked: AtomicBool,
+}
+
+impl Errand {
+    /// One that nobody has asked for.
+    pub fn new() -> Errand {
+        Errand {
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks for it. `true` if nobody had: then whoever runs it is to be woken.
+    pub fn ask(&self) -> bool {
+        // AcqRel, and a swap even where it is set already: the taking swap then reads this one, or one after it, and so
+        // sees what was pushed before. A plain look could miss one that has been taken and not run yet.
+        !self.asked.swap(true, Ordering::AcqRel)
+    }
+
+    /// Takes it. `true` if it is to be run now: what those who asked had pushed is seen.
+    pub fn take(&self) -> bool {
+        self.asked.swap(false, Ordering::AcqRel)
+    }
+}
+
 /// The bell on the writer's door.
 pub struct Doorbell {
     /// Stored by the writer when it goes to sleep; swapped back to awake by whoever wakes it.

@@ -25,7 +25,7 @@ use crossbeam::queue::SegQueue;
 use may::sync::Blocker;
 
 use super::completion::{Completion, Progress};
-use super::doorbell::Doorbell;
+use super::doorbell::{Doorbell, Errand};
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -91,7 +91,7 @@ pub struct Herald {
     /// The herald's own blocker.
     bell: Blocker,
     /// The writer's bell is to be rung.
-    ring: AtomicBool,
+    ring: Errand,
     doorbell: Arc<Doorbell>,
     /// Nobody will be woken any more, except those who wait now.
     stopping: AtomicBool,
@@ -111,7 +111,7 @@ impl Herald {
             let herald = Arc::new(Herald {
                 queue: SegQueue::new(),
                 bell: Blocker::new(true),
-                ring: AtomicBool::new(false),
+                ring: Errand::new(),
                 doorbell,
                 stopping: AtomicBool::new(false),
                 dismissed: AtomicBool::new(false),
@@ -140,8 +140,7 @@ impl Herald {
                 fence(Ordering::SeqCst);
                 waiter.blocker.unpark();
             }
-            // AcqRel: pairs with the swap in `ring_soon`, so that the writer sees what was pushed before it.
-            if self.ring.swap(false, Ordering::AcqRel) {
+            if self.ring.take() {
                 self.doorbell.ring(true);
             }
             if dismissed {
@@ -178,9 +177,7 @@ impl Herald {
 
     /// Has the writer's bell rung, urgently, behind the coroutines that are ready now.
     pub fn ring_soon(&self) {
-        // AcqRel, and a swap even where it is set already: the herald's swap then reads this one, or one after it, and so
-        // sees what was pushed before. A plain look could miss a herald that has taken the flag and not rung yet.
-        if !self.ring.swap(true, Ordering::AcqRel) {
+        if self.ring.ask() {
             self.bell.unpark();
         }
     }
