@@ -189,7 +189,7 @@ fn frames_without_a_place_are_appended_in_the_order_of_their_tickets() {
     for number in 0..20 {
         // The blocks are in an order of their own.
         let length = process.free.len();
-        process.free.swap(length - 1, (number as usize * 7) % length);
+        process.free.swap(length - 1, (number as usize * 97) % length);
         let lines = line_of(1, number, number as usize);
         whole.extend_from_slice(lines.bytes());
         process.commit(&lines, 0);
