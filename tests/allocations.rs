@@ -64,9 +64,10 @@ fn the_steady_state_of_a_single_post_allocates_nothing() {
     let before = allocations();
     post(&mut client);
     let allocated = allocations() - before;
-    // The runtime's queue of ready coroutines takes a block of memory for every 32 wake-ups; nothing else may.
+    // The runtime's queue of ready coroutines takes a block of memory for every 32 wake-ups, of which a request has one or
+    // two. Anything that allocated for each request would show 32 times as often.
     assert!(
-        allocated <= REQUESTS / 32 + 1,
+        allocated <= REQUESTS / 16,
         "{allocated} allocations for {REQUESTS} requests"
     );
 

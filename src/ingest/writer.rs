@@ -64,28 +64,32 @@ impl Writer {
         shared.doorbell.attend();
         loop {
             let stopping = shared.stopping.load(Ordering::Acquire);
-            if self.publish_ring().is_err() {
+            let Ok(published) = self.publish_ring() else {
                 return false;
-            }
+            };
             if stopping && shared.ring.is_empty() {
                 return true;
             }
-            let quiet = || {
-                shared.ring.is_empty()
-                    && shared.barriers.is_empty()
-                    && shared.stopping.load(Ordering::Relaxed) == stopping
-            };
-            shared.doorbell.wait(quiet);
+            // Where there was something, there is more to come: it is gathered without being woken for it.
+            if !published {
+                let quiet = || {
+                    shared.ring.is_empty()
+                        && shared.barriers.is_empty()
+                        && shared.stopping.load(Ordering::Relaxed) == stopping
+                };
+                shared.doorbell.wait(quiet);
+            }
             shared.doorbell.gather(shared.config.publish_interval);
         }
     }
 
-    /// Publishes what the ring holds now, and then lets those go on who waited for that.
-    fn publish_ring(&mut self) -> Result<(), GaveUp> {
+    /// Publishes what the ring holds now, and then lets those go on who waited for that. Answers whether there was anything.
+    fn publish_ring(&mut self) -> Result<bool, GaveUp> {
         let shared = Arc::clone(&self.shared);
         // Taken first: whatever was committed before one of them came is in the ring by now.
         let barriers: Vec<Arc<Waiter>> = std::iter::from_fn(|| shared.barriers.pop()).collect();
         let mut left = shared.ring.len();
+        let published = left > 0;
         while left > 0 {
             if shared.giving_up.load(Ordering::Relaxed) {
                 return Err(GaveUp);
@@ -112,7 +116,7 @@ impl Writer {
             }
             shared.herald.wake();
         }
-        Ok(())
+        Ok(published)
     }
 
     fn publish_batch(&mut self) -> Result<(), GaveUp> {
