@@ -11,7 +11,7 @@
 //! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection |
 //! | [`api`] | a file per endpoint: HTTP to engine and back | the connection's coroutine |
 //! | [`event`] | what an event is: validation, errors, the stored line | the connection's coroutine |
-//! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync and growth: a thread each; waking: the herald coroutine |
+//! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync, growth, deadlines: a thread each; waking: the herald coroutine |
 //! | [`log`] | the log on disk: append, recovery of its end, lock | the writer thread; before it, recovery |
 //! | [`query`] | the snapshot | the connection's coroutine |
 //!

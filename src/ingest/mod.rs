@@ -25,8 +25,8 @@
 //!
 //! # When it is full, when the disk fails
 //!
-//! Producers wait in line for blocks and are then refused ([`Refused::Full`]); nothing is dropped. See [`mod@self`]'s
-//! `writer` for a log that cannot be written, and `sync_thread` for a sync that fails.
+//! Producers wait for blocks and are then refused ([`Refused::Full`]); nothing is dropped. `writer.rs` says what happens
+//! while the log cannot be written, `sync_thread.rs` what a failed sync means.
 //!
 //! # Coroutines and threads
 //!
