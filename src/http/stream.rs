@@ -40,11 +40,6 @@ pub struct StreamWriter<'a> {
 }
 
 impl StreamWriter<'_> {
-    /// The server is stopping: an endless stream should come to its end.
-    pub fn is_stopping(&self) -> bool {
-        self.wire.is_stopping()
-    }
-
     fn begin_chunk(&mut self) {
         if self.is_chunked {
             self.bytes.extend_from_slice(b"0000\r\n");
@@ -115,16 +110,11 @@ impl fmt::Debug for StreamWriter<'_> {
 /// A wire, whatever its socket.
 trait ChunkSink {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
-    fn is_stopping(&self) -> bool;
 }
 
 impl<S: Socket> ChunkSink for Wire<S> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
-    }
-
-    fn is_stopping(&self) -> bool {
-        Wire::is_stopping(self)
     }
 }
 

@@ -10,6 +10,10 @@
 //! [`Journal::grow`] and not a SIGBUS, and a store never waits for the disk to find it a block (measured: the longest
 //! stall of a store was 18 ms where the file was only `fallocate`d, 0.5 ms where it had been written and synced).
 //!
+//! That holds where a block of a file stays where it is. On a copy-on-write file system (btrfs, ZFS, a reflinked copy) a store
+//! after writeback needs a new block, and a full disk can be a SIGBUS: put the journal on tmpfs there
+//! (`METRICS_JOURNAL=/dev/shm/…`) or in memory. Nothing acknowledged is lost by it, the journal is recovered at the next start.
+//!
 //! The file is private to the process (mode 0600), made anew at each start, and empty after a clean stop. What a process
 //! that died left in it is brought into the log by [`super::recovery`] first.
 

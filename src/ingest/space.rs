@@ -4,9 +4,11 @@
 //! allocation. The first, small one is filled before the second and emptied before it: as long as little is in flight the
 //! same few blocks go round, and both their writer and their reader find them in a cache, however far the journal has
 //! grown.
-//! A producer that needs more blocks than there are waits in line until the writer frees some or the growth thread
-//! adds some. It waits with empty hands: either it gets all blocks it needs or it takes none, so two large requests cannot
-//! block each other for ever.
+//!
+//! A producer that needs more blocks than there are waits until the writer frees some or the growth thread adds some. It
+//! waits with empty hands: either it gets all blocks it needs or it takes none, so two large requests cannot block each
+//! other for ever. All who wait are woken together and try again, so the order is not that of their coming: a large
+//! request can be overtaken by small ones until its time is up.
 //!
 //! # Why no wake-up is lost
 //!
