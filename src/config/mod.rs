@@ -131,6 +131,7 @@ impl Config {
                 )),
                 publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
                 fsync: get!("METRICS_FSYNC", fsync),
+                page_cache: get!("METRICS_PAGE_CACHE", page_cache),
                 ring_capacity: get!("METRICS_RING_CAPACITY", |text| whole(text, 1, 100_000)),
                 names_max: get!("METRICS_EVENT_NAMES_MAX", |text| whole(text, 1, 1_000_000)),
             },
@@ -201,6 +202,15 @@ fn fsync(text: &str) -> Result<FsyncPolicy, Rejected> {
     }
 }
 
+fn page_cache(text: &str) -> Result<Option<u64>, Rejected> {
+    match text {
+        "all" => Ok(None),
+        _ => size(text, 0, u64::MAX)
+            .map(Some)
+            .map_err(|_| "it is `all`, or a size such as `64MiB` (B, KiB, MiB, GiB)".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +245,7 @@ mod tests {
             ("METRICS_CONNECTIONS_MAX", "0", "from 1 to 1000000"),
             ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
             ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
+            ("METRICS_PAGE_CACHE", "none", "`all`, or a size"),
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "to 60s"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),

@@ -89,6 +89,15 @@ pub const SETTINGS: &[Setting] = &[
         help: "When the log is synced though nobody waits for it: `never`, `always` (after each write), or an interval",
     },
     Setting {
+        variable: "METRICS_PAGE_CACHE",
+        flag: "page-cache",
+        value: "SIZE",
+        default: "64MiB",
+        help: "The newest part of the log that stays in the page cache once it is on the disk, for those who follow it; \
+               older parts are dropped from there and leave the memory to others, and are read from the disk. `all` \
+               leaves it to the kernel",
+    },
+    Setting {
         variable: "METRICS_PUBLISH_INTERVAL",
         flag: "publish-interval",
         value: "DURATION",

@@ -131,7 +131,7 @@ impl Engine {
             .map_err(|error| journal_error(&shared.config, error))?;
         shared.space.give_back(first.into_iter());
         let file = live.file().cloned();
-        let sync_thread = Arc::new(SyncThread::new(shared.config.fsync, file, live.length()));
+        let sync_thread = Arc::new(SyncThread::new(&shared.config, file, live.length()));
         let writer = Writer::new(Arc::clone(&shared), live, Arc::clone(&sync_thread), lines);
         let (for_syncer, for_grower) = (Arc::clone(&shared), Arc::clone(&shared));
         let synced = Arc::clone(&sync_thread);

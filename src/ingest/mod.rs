@@ -114,6 +114,8 @@ pub struct EngineConfig {
     pub publish_interval: Duration,
     /// When the log is synced though nobody waits for it.
     pub fsync: FsyncPolicy,
+    /// The newest bytes of the log that stay in the page cache when they are on the disk; `None` leaves that to the kernel.
+    pub page_cache: Option<u64>,
     /// Lines in the recent window.
     pub ring_capacity: usize,
     /// Event names that are counted apart.

@@ -9,14 +9,26 @@
 //! what "fsyncgate" was about), so a later success proves nothing about the bytes of now. The failure is sticky: those
 //! who wait get an error, so does everyone who asks for `synced` afterwards, and health shows it until the process is
 //! restarted on a disk that somebody has looked at.
+//!
+//! # The page cache is not the log's to fill
+//!
+//! What is on the disk and older than the newest [`EngineConfig::page_cache`](super::EngineConfig::page_cache) bytes is
+//! dropped from the page cache. Without that a log that grows for ever pushes out what other programs have there, and each
+//! of its pages is a new one; so the pages of the log go round, still warm in the processor's caches and, on a virtual
+//! machine, already backed by the host's memory. `docs/ARCHITECTURE.md` has the measurement.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::EngineConfig;
 use super::herald::{Herald, Waiter};
 use super::status::Status;
 use crate::log::fs::AppendFile;
+
+/// The page cache is left in steps of so many bytes. A power of two, and no smaller than the largest folio, which could not
+/// be dropped in parts.
+const UNCACHE_STEP: u64 = 4 << 20;
 
 /// When the log is synced though nobody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +48,8 @@ struct Work {
     published: u64,
     /// Bytes that are on the disk.
     synced: u64,
+    /// Bytes from the log's start that have been dropped from the page cache.
+    uncached: u64,
     /// Who waits for the log to be on the disk up to which byte; ascending.
     waiters: VecDeque<(u64, Arc<Waiter>)>,
     failed: bool,
@@ -45,19 +59,22 @@ struct Work {
 /// What the writer and the sync thread share. Locked by each for a moment, never across a sync.
 pub(super) struct SyncThread {
     policy: FsyncPolicy,
+    /// The newest bytes that stay in the page cache; `None`: all that the kernel likes.
+    page_cache: Option<u64>,
     work: Mutex<Work>,
     bell: Condvar,
 }
 
 impl SyncThread {
-    pub fn new(policy: FsyncPolicy, file: Option<Arc<dyn AppendFile>>, length: u64) -> SyncThread {
+    pub fn new(config: &EngineConfig, file: Option<Arc<dyn AppendFile>>, length: u64) -> SyncThread {
         let work = Work {
             file,
             published: length,
             ..Work::default()
         };
         SyncThread {
-            policy,
+            policy: config.fsync,
+            page_cache: config.page_cache,
             work: Mutex::new(work),
             bell: Condvar::new(),
         }
@@ -107,6 +124,7 @@ impl SyncThread {
                 .is_some_and(|(wanted, _)| *wanted <= work.published);
             if awaited || due || (work.stopping && dirty) {
                 work = self.sync(work, status, herald);
+                work = self.uncache(work);
                 last = Instant::now();
                 continue;
             }
@@ -131,10 +149,10 @@ impl SyncThread {
 
     fn sync<'a>(
         &'a self,
-        work: std::sync::MutexGuard<'a, Work>,
+        work: MutexGuard<'a, Work>,
         status: &Status,
         herald: &Herald,
-    ) -> std::sync::MutexGuard<'a, Work> {
+    ) -> MutexGuard<'a, Work> {
         let (file, end, failed) = (work.file.clone(), work.published, work.failed);
         drop(work);
         let result = match &file {
@@ -166,6 +184,24 @@ impl SyncThread {
         }
         if woken {
             herald.wake();
+        }
+        work
+    }
+
+    /// Drops from the page cache what is on the disk and not among the newest bytes.
+    fn uncache<'a>(&'a self, mut work: MutexGuard<'a, Work>) -> MutexGuard<'a, Work> {
+        let Some((file, kept)) = work.file.clone().zip(self.page_cache) else {
+            return work;
+        };
+        let (from, to) = (
+            work.uncached,
+            work.synced.saturating_sub(kept) & !(UNCACHE_STEP - 1),
+        );
+        if from < to {
+            work.uncached = to;
+            drop(work);
+            file.uncache(from..to);
+            work = self.work.lock().expect("no holder of this lock panics");
         }
         work
     }

@@ -2,11 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{Advice, CWD, RenameFlags};
 
 #[cfg(test)]
 pub mod faulty;
@@ -21,6 +23,8 @@ pub trait AppendFile: Send + Sync {
     fn length(&self) -> io::Result<u64>;
     /// Waits until data and length are on the disk (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
+    /// Advises that those bytes, which are on the disk, need not stay in memory. A file system may ignore it.
+    fn uncache(&self, bytes: Range<u64>);
     /// Fills `buffer` from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
@@ -106,6 +110,12 @@ impl AppendFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    fn uncache(&self, bytes: Range<u64>) {
+        if let Some(length) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
+            rustix::fs::fadvise(self, bytes.start, Some(length), Advice::DontNeed).ok();
+        }
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -199,6 +199,32 @@ fn by_policy_the_log_is_synced_though_nobody_waits() {
 }
 
 #[test]
+fn what_is_on_the_disk_leaves_the_page_cache_but_for_its_newest_bytes() {
+    const MIB: u64 = 1 << 20;
+    for (page_cache, expected) in [
+        (Some(3 * MIB), vec![0..4 * MIB, 4 * MIB..8 * MIB]),
+        (None, vec![]),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = EngineConfig {
+            page_cache,
+            ..config(directory.path())
+        };
+        let fs = FaultyFs::new(1, Faults::default());
+        let engine = open(&config, &fs);
+        let mut producer = engine.entrance().producer();
+        for number in 0..12 * 64 {
+            let mut lines = line_of(1, number, 16 << 10);
+            producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+            store(&mut producer, &mut lines, Level::Synced);
+        }
+        drop(producer);
+        assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+        assert_eq!(fs.uncached(), expected);
+    }
+}
+
+#[test]
 fn what_cannot_be_written_stays_in_the_journal_and_the_next_start_brings_it_in() {
     for space in [0, 1, 150, 20_000] {
         let directory = tempfile::tempdir().unwrap();

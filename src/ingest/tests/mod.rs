@@ -55,6 +55,7 @@ fn config(directory: &Path) -> EngineConfig {
         journal_bytes_max: 1 << 20,
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
+        page_cache: None,
         ring_capacity: 10,
         names_max: 100,
     }

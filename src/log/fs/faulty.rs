@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
@@ -42,6 +43,7 @@ struct State {
     random: u64,
     syncs: u64,
     directory_syncs: u64,
+    uncached: Vec<Range<u64>>,
     is_sync_held: bool,
     /// What somebody who looks at a path after each step sees of it: its length.
     watched: Option<(PathBuf, Vec<Option<usize>>)>,
@@ -113,6 +115,11 @@ impl FaultyFs {
     /// Syncs of directories that succeeded.
     pub fn directory_syncs(&self) -> u64 {
         self.lock().directory_syncs
+    }
+
+    /// What was said to be dropped from the page cache.
+    pub fn uncached(&self) -> Vec<Range<u64>> {
+        self.lock().uncached.clone()
     }
 
     /// The bytes at `path`, if there is a file.
@@ -254,6 +261,10 @@ impl AppendFile for FaultyFile {
             state = self.fs.bell.wait(state).unwrap();
         }
         take(&mut state.faults.syncs)
+    }
+
+    fn uncache(&self, bytes: Range<u64>) {
+        self.fs.lock().uncached.push(bytes);
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
