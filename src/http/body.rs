@@ -90,14 +90,22 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The next piece, `None` at the end. Parks the coroutine until there is one.
-    pub fn next_piece(&mut self) -> Result<Option<&[u8]>, BodyError> {
+    /// The bytes that are there and not consumed, never none but at the end. Parks the coroutine until there are some.
+    pub fn available(&mut self) -> Result<&[u8], BodyError> {
         match &mut self.source {
-            Source::Whole(bytes) => {
-                let piece = std::mem::take(bytes);
-                Ok((!piece.is_empty()).then_some(piece))
-            }
-            Source::OnItsWay(pieces) => pieces.next_piece(),
+            Source::Whole(bytes) => Ok(bytes),
+            Source::OnItsWay(pieces) => pieces.available(),
+        }
+    }
+
+    /// Lets go of the first `count` of the available bytes.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn consume(&mut self, count: usize) {
+        match &mut self.source {
+            Source::Whole(bytes) => *bytes = &bytes[count..],
+            Source::OnItsWay(pieces) => pieces.consume(count),
         }
     }
 
@@ -124,19 +132,25 @@ fn gather(pieces: &mut dyn Pieces, limit: usize, to: &mut Vec<u8>) -> Result<(),
         let length = usize::try_from(length).ok().filter(|&length| length <= limit);
         to.reserve(length.ok_or(BodyError::TooLarge)?.min(RESERVE_BYTES_MAX));
     }
-    while let Some(piece) = pieces.next_piece()? {
-        if piece.len() > limit - to.len() {
+    loop {
+        let piece = pieces.available()?;
+        let count = piece.len();
+        if count == 0 {
+            return Ok(());
+        }
+        if count > limit - to.len() {
             return Err(BodyError::TooLarge);
         }
         to.extend_from_slice(piece);
+        pieces.consume(count);
     }
-    Ok(())
 }
 
 /// A body on its way, whatever socket it comes from. Called once a piece: a virtual call beside a system call.
 pub(super) trait Pieces {
     fn length(&self) -> Option<u64>;
-    fn next_piece(&mut self) -> Result<Option<&[u8]>, BodyError>;
+    fn available(&mut self) -> Result<&[u8], BodyError>;
+    fn consume(&mut self, count: usize);
 }
 
 /// How the end of a body is told.
@@ -189,9 +203,9 @@ impl<'a, S: Socket> Incoming<'a, S> {
     /// Reads to the end. Whether the next request now begins at the front of the input.
     pub(super) fn discard(mut self) -> bool {
         loop {
-            match self.next_piece() {
-                Ok(Some(_)) => {}
-                Ok(None) => return true,
+            match self.available().map(<[u8]>::len) {
+                Ok(0) => return true,
+                Ok(count) => self.consume(count),
                 Err(_) => return false,
             }
         }
@@ -221,18 +235,23 @@ impl<S: Socket> Pieces for Incoming<'_, S> {
         }
     }
 
-    fn next_piece(&mut self) -> Result<Option<&[u8]>, BodyError> {
+    fn available(&mut self) -> Result<&[u8], BodyError> {
         if self.failed {
             return Err(BodyError::Closed);
         }
-        match self.framing {
-            Framing::Length { left: 0 } => return Ok(None),
-            Framing::Length { .. } if self.input.is_empty() => self.fill()?,
-            Framing::Length { .. } => {}
+        let Framing::Length { left } = self.framing;
+        if left > 0 && self.input.is_empty() {
+            self.fill()?;
         }
+        let unused = self.input.unused();
+        Ok(&unused[..unused.len().min(usize::try_from(left).unwrap_or(usize::MAX))])
+    }
+
+    fn consume(&mut self, count: usize) {
         let Framing::Length { left } = &mut self.framing;
-        let piece = self.input.take(usize::try_from(*left).unwrap_or(usize::MAX));
-        *left -= piece.len() as u64;
-        Ok(Some(piece))
+        *left = left
+            .checked_sub(count as u64)
+            .expect("no more is consumed than was available");
+        self.input.consume(count);
     }
 }

@@ -39,8 +39,9 @@ impl Service for TestService {
             },
             "/pieces" => {
                 let mut count = 0;
-                while let Ok(Some(piece)) = request.body.next_piece() {
-                    count += piece.len();
+                while let Ok(piece @ 1..) = request.body.available().map(<[u8]>::len) {
+                    request.body.consume(piece);
+                    count += piece;
                 }
                 output.json(200, &[("X-Length", "known")], count.to_string().as_bytes());
             }

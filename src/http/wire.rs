@@ -56,14 +56,6 @@ impl Input {
         self.start += count;
     }
 
-    /// Uses up to `count_max` bytes and shows them.
-    pub(super) fn take(&mut self, count_max: usize) -> &[u8] {
-        let count = count_max.min(self.end - self.start);
-        let piece = &self.bytes[self.start..self.start + count];
-        self.start += count;
-        piece
-    }
-
     /// Room for a read, never empty: moves what is left to the front and grows where needed.
     fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
