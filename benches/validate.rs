@@ -20,7 +20,7 @@ fn event(number: usize) -> String {
 fn validate(criterion: &mut Criterion) {
     let now = Timestamp::now();
     let mut parser = Parser::new(32 << 10);
-    let mut lines = Lines::new();
+    let (mut lines, mut gathered) = (Lines::new(), Vec::new());
     let events: Vec<String> = (0..1000).map(event).collect();
     let ndjson = events.join("\n");
     let array = format!("[{}]", events.join(","));
@@ -59,7 +59,15 @@ fn validate(criterion: &mut Criterion) {
             bencher.iter(|| {
                 lines.clear();
                 parser
-                    .batch(black_box(body.as_bytes()), None, now, &mut lines)
+                    .batch(
+                        black_box(body.as_bytes()),
+                        None,
+                        now,
+                        false,
+                        &mut gathered,
+                        &mut lines,
+                    )
+                    .unwrap()
                     .unwrap();
             });
         });

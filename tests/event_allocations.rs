@@ -31,17 +31,19 @@ fn ordinary_requests_allocate_nothing_once_warm() {
     let text_lines = events.join("\r\n");
     let array = format!("[{}]", events.join(" ,\n"));
     let mut parser = Parser::new(32 << 10);
-    let mut lines = Lines::new();
+    let (mut lines, mut gathered) = (Lines::new(), Vec::new());
     let agent = Some(&b"Mozilla/5.0 (X11; Linux x86_64)"[..]);
     let mut round = |parser: &mut Parser, now| {
         lines.clear();
         for event in &events {
             parser.single(event.as_bytes(), agent, now, &mut lines).unwrap();
         }
-        parser
-            .batch(text_lines.as_bytes(), agent, now, &mut lines)
-            .unwrap();
-        parser.batch(array.as_bytes(), agent, now, &mut lines).unwrap();
+        for body in [&text_lines, &array] {
+            parser
+                .batch(body.as_bytes(), agent, now, false, &mut gathered, &mut lines)
+                .unwrap()
+                .unwrap();
+        }
         assert_eq!(lines.count(), 3_000);
     };
     round(&mut parser, Timestamp::now());

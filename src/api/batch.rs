@@ -16,58 +16,35 @@ impl Session {
         };
         let agent = request.header("user-agent");
         let packed = request.header("content-encoding");
-        let limit = self.shared.batch_bytes_max;
-        let (mut scratch, mut unpacked) = (self.shared.spare.bytes(), self.shared.spare.bytes());
+        let (mut unpacked, mut gathered) = (self.shared.spare.bytes(), self.shared.spare.bytes());
         let mut lines = self.shared.spare.lines();
-        match request
+        let read = request
             .body
-            .read_decoded(packed, limit, &mut scratch, &mut unpacked)
-        {
-            Ok(body) => {
-                if let Some(answer) = self.read(body, agent, partial, &mut lines, output) {
-                    self.store(&mut lines, level, answer, output);
-                }
+            .decoded(packed, self.shared.batch_bytes_max, &mut unpacked)
+            .and_then(|body| {
+                let now = Timestamp::now();
+                let read = self
+                    .parser
+                    .batch(body, agent, now, partial, &mut gathered, &mut lines);
+                Ok(read?)
+            });
+        match read {
+            Ok(Ok(rejected)) => {
+                let answer = match partial {
+                    true => partial_body(lines.count(), &rejected),
+                    false => ack::stored_body(lines.count(), &self.shared.log_name),
+                };
+                self.store(&mut lines, level, answer, output);
             }
+            Ok(Err(rejection)) => error::rejected(rejection, output),
             Err(failure) => {
                 let (status, sentence) = failure.answer();
                 output.detail(status, &[], sentence);
             }
         }
-        self.shared.spare.give_bytes(scratch);
         self.shared.spare.give_bytes(unpacked);
+        self.shared.spare.give_bytes(gathered);
         self.shared.spare.give_lines(lines);
-    }
-
-    /// Validates a batch into `lines` and renders the body of its 202; `None` after an answer that refuses it.
-    fn read(
-        &mut self,
-        body: &[u8],
-        agent: Option<&[u8]>,
-        partial: bool,
-        lines: &mut Lines,
-        output: &mut Output,
-    ) -> Option<Vec<u8>> {
-        let now = Timestamp::now();
-        let read = if partial {
-            self.parser.batch_partial(body, agent, now, lines).map(Some)
-        } else {
-            self.parser.batch(body, agent, now, lines).map(|()| None)
-        };
-        match read {
-            Ok(None) => Some(ack::stored_body(lines.count(), &self.shared.log_name)),
-            Ok(Some(Rejected {
-                count: rejected,
-                detail,
-            })) => {
-                let (ok, stored) = (rejected == 0, lines.count());
-                let start = format!("{{\"ok\":{ok},\"stored\":{stored},\"rejected\":{rejected},\"detail\":");
-                Some([start.as_bytes(), &detail, b"}"].concat())
-            }
-            Err(rejection) => {
-                error::rejected(rejection, output);
-                None
-            }
-        }
     }
 
     /// Commits `lines` as a frame of its own, behind the singles before it in the burst, and answers.
@@ -88,6 +65,13 @@ impl Session {
         }
         self.accept(level, at, 0, count, answer, output);
     }
+}
+
+/// The body of the 202 to `?partial=true`.
+fn partial_body(stored: usize, Rejected { count, detail }: &Rejected) -> Vec<u8> {
+    let ok = *count == 0;
+    let start = format!("{{\"ok\":{ok},\"stored\":{stored},\"rejected\":{count},\"detail\":");
+    [start.as_bytes(), detail, b"}"].concat()
 }
 
 /// The switch `partial`; `None` after an answer that it is none.

@@ -3,6 +3,9 @@
 //! Purpose: to cut a body into windows of whole events that the fast path reads as one group, and to go
 //! event by event where that is not possible.
 //!
+//! A body comes in pieces, as it is read ([`read`]). Of lines, the whole ones in a piece are read where they lie,
+//! and only one that is cut off is kept until the rest of it comes; an array is gathered first.
+//!
 //! Lines are cut at newlines: JSON has none inside a string, so an event on one line is whole there. An
 //! array is cut where `}`, `,` and `{` follow each other. That is a guess (the three also stand inside
 //! events and strings), but one that the parser checks: whether the text before the cut is the inside of
@@ -10,8 +13,10 @@
 //! whole. A wrong guess costs time, not truth: the window is read element by element instead.
 //!
 //! Bounds: a window is at most [`WINDOW_BYTES_MAX`], an event longer than that goes alone; errors are
-//! listed as in `details.rs`. Invariant: before anything is said about an event that the fast path does
-//! not know, the whole body is checked to be UTF-8. Owner: the connection's coroutine.
+//! listed as in `details.rs`. Invariant: nothing is said about a body of which not all is UTF-8. Owner: the
+//! connection's coroutine.
+
+use std::io::{self, BufRead};
 
 use serde_json::value::RawValue;
 
@@ -19,7 +24,7 @@ use super::details::{Context, Details, Place};
 use super::fast::{Fast, Spans, is_space, trim_end};
 use super::line::Lines;
 use super::slow::{self, byte_of_error, words_of_error};
-use super::{Defaults, Rejection};
+use super::{BYTE_ORDER_MARK, Defaults, Rejection};
 
 /// The longest text given to the fast path as one group: some thirty events, which is enough to share the
 /// cost of a parse, and little enough for the copy and its tape to stay close to the processor.
@@ -27,6 +32,84 @@ pub(super) const WINDOW_BYTES_MAX: usize = 8 << 10;
 
 /// How many places are tried for the end of an array's window before it is read element by element.
 const CUTS_MAX: usize = 64;
+
+/// Reads a body to its end, piece by piece; `reader` gives the reading of each.
+///
+/// `gathered` is room for what has to be kept of the pieces, reused.
+pub(super) fn read(
+    body: &mut impl BufRead,
+    gathered: &mut Vec<u8>,
+    batch: &mut Batch<'_>,
+) -> io::Result<Result<(), Rejection>> {
+    gathered.clear();
+    let opening = opening(body, gathered)?;
+    if gathered.is_empty() && opening.is_none() {
+        return Ok(Err(empty_body()));
+    }
+    if gathered.starts_with(BYTE_ORDER_MARK) {
+        gathered.drain(..BYTE_ORDER_MARK.len());
+    }
+    if opening == Some(b'[') {
+        body.read_to_end(gathered)?;
+        let mut text = Text::new(gathered);
+        let open = text.bytes.iter().position(|byte| !is_space(*byte));
+        return Ok(batch.array(&mut text, open.expect("a bracket was seen")));
+    }
+    loop {
+        let piece = body.fill_buf()?;
+        let count = piece.len();
+        if count == 0 {
+            return Ok(batch.lines(&mut Text::new(gathered)));
+        }
+        let mut rest = piece;
+        if !gathered.is_empty() {
+            // The line that the last piece began.
+            let newline = memchr::memchr(b'\n', rest);
+            let (line, behind) = rest.split_at(newline.map_or(count, |newline| newline + 1));
+            gathered.extend_from_slice(line);
+            rest = behind;
+            if newline.is_some() {
+                if let Err(rejection) = batch.lines(&mut Text::new(gathered)) {
+                    return Ok(Err(rejection));
+                }
+                gathered.clear();
+            }
+        }
+        let (whole, begun) = rest.split_at(memchr::memrchr(b'\n', rest).map_or(0, |newline| newline + 1));
+        if let Err(rejection) = batch.lines(&mut Text::new(whole)) {
+            return Ok(Err(rejection));
+        }
+        gathered.extend_from_slice(begun);
+        body.consume(count);
+    }
+}
+
+/// The first byte of a body that is not white space; `None` if there is none. What had to be read for that and may not be
+/// lent a second time is in `gathered`.
+fn opening(body: &mut impl BufRead, gathered: &mut Vec<u8>) -> io::Result<Option<u8>> {
+    let first = |text: &[u8]| text.iter().copied().find(|byte| !is_space(*byte));
+    loop {
+        let piece = body.fill_buf()?;
+        let count = piece.len();
+        if count == 0 {
+            return Ok(first(gathered.strip_prefix(BYTE_ORDER_MARK).unwrap_or(gathered)));
+        }
+        if gathered.is_empty()
+            && piece[0] != BYTE_ORDER_MARK[0]
+            && let Some(byte) = first(piece)
+        {
+            return Ok(Some(byte));
+        }
+        gathered.extend_from_slice(piece);
+        body.consume(count);
+        // Less than a mark may be the beginning of one.
+        if gathered.len() >= BYTE_ORDER_MARK.len()
+            && let Some(byte) = first(gathered.strip_prefix(BYTE_ORDER_MARK).unwrap_or(gathered))
+        {
+            return Ok(Some(byte));
+        }
+    }
+}
 
 /// The reading of one batch.
 pub(super) struct Batch<'a> {
@@ -37,30 +120,29 @@ pub(super) struct Batch<'a> {
     pub(super) lines_bytes_max: usize,
     /// The ranges of a window's lines, reused.
     pub(super) ranges: &'a mut Vec<(u32, u32)>,
-    pub(super) body: Body<'a>,
     pub(super) lines: &'a mut Lines,
     pub(super) found: Found,
     /// The valid events are kept whatever the others are: so all are looked at.
     pub(super) partial: bool,
 }
 
-/// The body, its byte order mark left out, and whether all of it is known to be UTF-8.
-pub(super) struct Body<'a> {
-    bytes: &'a [u8],
-    text: Option<&'a str>,
+/// Whole events: all of an array, or some lines. And whether they are known to be UTF-8.
+struct Text<'t> {
+    bytes: &'t [u8],
+    utf8: Option<&'t str>,
 }
 
-impl<'a> Body<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Body<'a> {
-        Body { bytes, text: None }
+impl<'t> Text<'t> {
+    fn new(bytes: &'t [u8]) -> Text<'t> {
+        Text { bytes, utf8: None }
     }
 
-    /// The body as text. Checked once.
-    fn text(&mut self) -> Result<&'a str, Rejection> {
-        if self.text.is_none() {
-            self.text = Some(std::str::from_utf8(self.bytes).map_err(|_| Rejection::NotUtf8)?);
+    /// As UTF-8. Checked once.
+    fn utf8(&mut self) -> Result<&'t str, Rejection> {
+        if self.utf8.is_none() {
+            self.utf8 = Some(std::str::from_utf8(self.bytes).map_err(|_| Rejection::NotUtf8)?);
         }
-        Ok(self.text.expect("just set"))
+        Ok(self.utf8.expect("just set"))
     }
 }
 
@@ -75,20 +157,16 @@ pub(super) struct Found {
 }
 
 impl Batch<'_> {
-    /// Reads the body. An error is about the body as a whole; invalid events are in `found`.
-    pub(super) fn read(&mut self) -> Result<(), Rejection> {
-        let first = self.body.bytes.iter().position(|byte| !is_space(*byte));
-        match first {
-            Some(at) if self.body.bytes[at] == b'[' => self.array(at),
-            _ => self.lines(),
-        }
-    }
-
-    /// One event a line; lines of white space are skipped.
-    fn lines(&mut self) -> Result<(), Rejection> {
-        let bytes = self.body.bytes;
+    /// Reads lines, the last of which may have no newline; those of white space are skipped. An error is about the body as
+    /// a whole; invalid events are in `found`.
+    fn lines(&mut self, text: &mut Text<'_>) -> Result<(), Rejection> {
+        let bytes = text.bytes;
         let mut at = 0;
         while at < bytes.len() {
+            if self.found.details.is_full() && !self.partial {
+                // Nothing will be stored, and nothing more said.
+                return text.utf8().map(|_| ());
+            }
             let end = match bytes.get(at..at + WINDOW_BYTES_MAX) {
                 None => bytes.len(),
                 Some(window) => match memchr::memrchr(b'\n', window) {
@@ -99,18 +177,14 @@ impl Batch<'_> {
                     }
                 },
             };
-            self.window_of_lines(at, end)?;
-            if self.found.details.is_full() && !self.partial {
-                // Nothing will be stored, and nothing more said.
-                return self.body.text().map(|_| ());
-            }
+            self.window_of_lines(text, at, end)?;
             at = end;
         }
         Ok(())
     }
 
-    fn window_of_lines(&mut self, at: usize, end: usize) -> Result<(), Rejection> {
-        let window = &self.body.bytes[at..end];
+    fn window_of_lines(&mut self, text: &mut Text<'_>, at: usize, end: usize) -> Result<(), Rejection> {
+        let window = &text.bytes[at..end];
         let mut ranges = std::mem::take(self.ranges);
         ranges.clear();
         let mut start = 0;
@@ -128,19 +202,19 @@ impl Batch<'_> {
             start = line_end + 1;
         }
         let known = window.len() <= WINDOW_BYTES_MAX && !ranges.is_empty();
-        let result = match known && self.group(at, end, &Spans::Lines(&ranges))? {
+        let result = match known && self.group(text, at, end, &Spans::Lines(&ranges))? {
             true => Ok(()),
             false => ranges
                 .iter()
-                .try_for_each(|&(from, to)| self.alone(at + from as usize, at + to as usize)),
+                .try_for_each(|&(from, to)| self.alone(text, at + from as usize, at + to as usize)),
         };
         *self.ranges = ranges;
         result
     }
 
     /// An array, whose bracket is at `open`.
-    fn array(&mut self, open: usize) -> Result<(), Rejection> {
-        let bytes = self.body.bytes;
+    fn array(&mut self, text: &mut Text<'_>, open: usize) -> Result<(), Rejection> {
+        let bytes = text.bytes;
         let mut at = open + 1;
         // Whether a comma was read and an element must follow.
         let mut after_comma = false;
@@ -149,72 +223,58 @@ impl Batch<'_> {
         loop {
             at += bytes[at..].iter().take_while(|byte| is_space(**byte)).count();
             if bytes.get(at) == Some(&b']') && !after_comma {
-                return self.end_of_array(at);
+                return end_of_array(text, at);
             }
             let cut = if at < alone_until { None } else { cut(bytes, at) };
             let end = match cut {
-                Some(end) if self.group(at, end, &Spans::Elements)? => end,
+                Some(end) if self.group(text, at, end, &Spans::Elements)? => end,
                 Some(end) => {
                     alone_until = end;
-                    self.element(at)?
+                    self.element(text, at)?
                 }
-                None => self.element(at)?,
+                None => self.element(text, at)?,
             };
             at = end + bytes[end..].iter().take_while(|byte| is_space(**byte)).count();
             match bytes.get(at) {
                 Some(b',') => after_comma = true,
-                Some(b']') => return self.end_of_array(at),
-                Some(_) => return Err(self.not_json(at, "expected `,` or `]`")?),
-                None => return Err(self.not_json(at, "EOF while parsing a list")?),
+                Some(b']') => return end_of_array(text, at),
+                Some(_) => return Err(not_json(text, at, "expected `,` or `]`")?),
+                None => return Err(not_json(text, at, "EOF while parsing a list")?),
             }
             at += 1;
         }
     }
 
     /// Reads the element of the array at `at` alone; gives its end.
-    fn element(&mut self, at: usize) -> Result<usize, Rejection> {
-        let rest = &self.body.text()?[at..];
+    fn element(&mut self, text: &mut Text<'_>, at: usize) -> Result<usize, Rejection> {
+        let rest = &text.utf8()?[at..];
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         match values.next() {
             Some(Ok(_)) => {
                 let end = at + values.byte_offset();
-                self.alone(at, end)?;
+                self.alone(text, at, end)?;
                 Ok(end)
             }
             Some(Err(error)) => {
                 let words = words_of_error(&error);
-                Err(self.not_json(at + byte_of_error(rest, &error), &words)?)
+                Err(not_json(text, at + byte_of_error(rest, &error), &words)?)
             }
-            None => Err(self.not_json(at, "EOF while parsing a list")?),
+            None => Err(not_json(text, at, "EOF while parsing a list")?),
         }
-    }
-
-    /// The array ends at `close`: only white space may follow.
-    fn end_of_array(&mut self, close: usize) -> Result<(), Rejection> {
-        match self.body.bytes[close + 1..]
-            .iter()
-            .position(|byte| !is_space(*byte))
-        {
-            None => Ok(()),
-            Some(more) => Err(self.not_json(close + 1 + more, "trailing characters")?),
-        }
-    }
-
-    /// The body is not JSON: nothing else is said of it. `Err` when it is not even UTF-8.
-    fn not_json(&mut self, at: usize, error: &str) -> Result<Rejection, Rejection> {
-        self.body.text()?;
-        let mut details = Details::default();
-        details.push_invalid(None, at, error);
-        Ok(Rejection::Invalid(details.finish()))
     }
 
     /// Reads a window as one group. `false`: it has to be read event by event.
-    fn group(&mut self, at: usize, end: usize, spans: &Spans<'_>) -> Result<bool, Rejection> {
+    fn group(
+        &mut self,
+        text: &mut Text<'_>,
+        at: usize,
+        end: usize,
+        spans: &Spans<'_>,
+    ) -> Result<bool, Rejection> {
         let Batch {
             fast,
             defaults,
             line_bytes_max,
-            body,
             lines,
             found,
             ..
@@ -222,13 +282,13 @@ impl Batch<'_> {
         let (defaults, line_bytes_max) = (*defaults, *line_bytes_max);
         let mut refused = None;
         let answer = fast.group(
-            &body.bytes[at..end],
+            &text.bytes[at..end],
             spans,
             defaults,
             line_bytes_max,
             lines,
             |number, from, to, lines| {
-                let text = match body.text() {
+                let event = match text.utf8() {
                     Ok(text) => &text[at + from..at + to],
                     Err(rejection) => {
                         refused = Some(rejection);
@@ -237,7 +297,7 @@ impl Batch<'_> {
                 };
                 found.slow(
                     found.events + number as u64,
-                    text,
+                    event,
                     defaults,
                     line_bytes_max,
                     lines,
@@ -256,19 +316,18 @@ impl Batch<'_> {
     }
 
     /// Reads the event in this range of the body by itself.
-    fn alone(&mut self, start: usize, end: usize) -> Result<(), Rejection> {
+    fn alone(&mut self, text: &mut Text<'_>, start: usize, end: usize) -> Result<(), Rejection> {
         let Batch {
             fast,
             defaults,
             line_bytes_max,
-            body,
             lines,
             found,
             ..
         } = self;
-        if !fast.single(&body.bytes[start..end], defaults, *line_bytes_max, lines) {
-            let text = &body.text()?[start..end];
-            found.slow(found.events, text, defaults, *line_bytes_max, lines);
+        if !fast.single(&text.bytes[start..end], defaults, *line_bytes_max, lines) {
+            let event = &text.utf8()?[start..end];
+            found.slow(found.events, event, defaults, *line_bytes_max, lines);
         }
         found.events += 1;
         self.check_bound()
@@ -304,6 +363,22 @@ impl Found {
             self.rejected += 1;
         }
     }
+}
+
+/// The array ends at `close`: only white space may follow.
+fn end_of_array(text: &mut Text<'_>, close: usize) -> Result<(), Rejection> {
+    match text.bytes[close + 1..].iter().position(|byte| !is_space(*byte)) {
+        None => Ok(()),
+        Some(more) => Err(not_json(text, close + 1 + more, "trailing characters")?),
+    }
+}
+
+/// The body is not JSON: nothing else is said of it. `Err` when it is not even UTF-8.
+fn not_json(text: &mut Text<'_>, at: usize, error: &str) -> Result<Rejection, Rejection> {
+    text.utf8()?;
+    let mut details = Details::default();
+    details.push_invalid(None, at, error);
+    Ok(Rejection::Invalid(details.finish()))
 }
 
 /// Where the window of an array ends that begins with the element at `at`: behind an object, with a

@@ -1,7 +1,7 @@
 //! What an event is.
 //!
-//! Bytes of a request's body go in, decompressed and whole; finished lines for the log come out, or the
-//! list of errors that the client gets. This stage knows nothing of HTTP, of files or of coroutines.
+//! Bytes of a request's body go in, decompressed; finished lines for the log come out, or the list of errors
+//! that the client gets. This stage knows nothing of HTTP, of files or of coroutines.
 //!
 //! ```text
 //!            +- fast: simd-json's tape, positions in the source ---------+
@@ -36,7 +36,9 @@ mod slow;
 mod tests;
 mod time;
 
-use batch::{Batch, Body, Found};
+use std::io::{self, BufRead};
+
+use batch::{Batch, Found};
 use details::Details;
 use fast::Fast;
 use time::StampText;
@@ -146,49 +148,25 @@ impl Parser {
     }
 
     /// Reads a body of many events: a JSON array when its first byte that is not white space is `[`, else
-    /// one event a line, where lines of white space are skipped. Appends their lines, in order.
+    /// one event a line, where lines of white space are skipped. Appends their lines, in order. With `partial` the valid
+    /// events are taken whatever the others are; otherwise all or none.
+    ///
+    /// `gathered` is room for what has to be kept of the body while it comes: an array, or a line that is cut off.
     ///
     /// # Errors
     ///
-    /// When any event is not valid, the body as a whole is not usable, or its lines are longer together than is
-    /// allowed. `lines` is then as it was.
+    /// The outer one is the body's own. The inner: when any event is not valid and `partial` is not set, the body as a
+    /// whole is not usable (empty, not UTF-8, or an array that is not JSON), or its lines are longer together than is
+    /// allowed. What is left of the body is not read then. After either `lines` is as it was.
     pub fn batch(
         &mut self,
-        body: &[u8],
+        mut body: impl BufRead,
         header_agent: Option<&[u8]>,
         now: Timestamp,
-        lines: &mut Lines,
-    ) -> Result<(), Rejection> {
-        self.read_batch(body, header_agent, now, lines, false).map(|_| ())
-    }
-
-    /// As [`Parser::batch`], but the valid events are taken whatever the others are.
-    ///
-    /// # Errors
-    ///
-    /// When the body as a whole is not usable: empty, not UTF-8, or an array that is not JSON; or when the lines of
-    /// the valid events are longer together than is allowed. `lines` is then as it was.
-    pub fn batch_partial(
-        &mut self,
-        body: &[u8],
-        header_agent: Option<&[u8]>,
-        now: Timestamp,
-        lines: &mut Lines,
-    ) -> Result<Rejected, Rejection> {
-        self.read_batch(body, header_agent, now, lines, true)
-    }
-
-    fn read_batch(
-        &mut self,
-        body: &[u8],
-        header_agent: Option<&[u8]>,
-        now: Timestamp,
-        lines: &mut Lines,
         partial: bool,
-    ) -> Result<Rejected, Rejection> {
-        if body.is_empty() {
-            return Err(batch::empty_body());
-        }
+        gathered: &mut Vec<u8>,
+        lines: &mut Lines,
+    ) -> io::Result<Result<Rejected, Rejection>> {
         self.defaults.set(header_agent, now);
         let mark = lines.begin();
         let mut batch = Batch {
@@ -197,30 +175,30 @@ impl Parser {
             line_bytes_max: self.line_bytes_max,
             lines_bytes_max: mark.bytes() + self.batch_lines_bytes_max,
             ranges: &mut self.ranges,
-            body: Body::new(without_mark(body)),
             lines,
             found: Found::default(),
             partial,
         };
-        let read = batch.read();
+        let read = batch::read(&mut body, gathered, &mut batch);
         let Found {
             rejected: count,
             details,
             ..
         } = batch.found;
         self.fast.trim();
-        let rejection = match read {
-            Err(rejection) => rejection,
-            Ok(()) if count > 0 && !partial => Rejection::Invalid(details.finish()),
-            Ok(()) => {
+        let refused = match read {
+            Err(error) => Err(error),
+            Ok(Err(rejection)) => Ok(Err(rejection)),
+            Ok(Ok(())) if count > 0 && !partial => Ok(Err(Rejection::Invalid(details.finish()))),
+            Ok(Ok(())) => {
                 lines.commit(mark);
                 // The array of no errors is not allocated for a caller that does not look at it.
                 let detail = if partial { details.finish() } else { Vec::new() };
-                return Ok(Rejected { count, detail });
+                return Ok(Ok(Rejected { count, detail }));
             }
         };
         lines.roll_back(mark);
-        Err(rejection)
+        refused
     }
 }
 

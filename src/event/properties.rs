@@ -215,9 +215,9 @@ fn check_lines(parser: &mut Parser, body: &[u8]) {
         return;
     }
     let mut lines = Lines::new();
-    let partial = parser.batch_partial(body, AGENT, NOW, &mut lines);
+    let partial = parser.partial_in_memory(body, AGENT, NOW, &mut lines);
     let mut all = Lines::new();
-    let whole = parser.batch(body, AGENT, NOW, &mut all);
+    let whole = parser.batch_in_memory(body, AGENT, NOW, &mut all);
     check_sums(&lines);
     check_sums(&all);
     let Some((expected, detail, count)) = reference_of_lines(body) else {
@@ -334,8 +334,8 @@ proptest! {
         let array = format!("[{}]", list.join(between));
         let mut parser = Parser::new(LINE_BYTES_MAX);
         let (mut of_lines, mut of_array) = (Lines::new(), Lines::new());
-        let expected = parser.batch_partial(list.join("\n").as_bytes(), AGENT, NOW, &mut of_lines);
-        let answer = parser.batch_partial(array.as_bytes(), AGENT, NOW, &mut of_array);
+        let expected = parser.partial_in_memory(list.join("\n").as_bytes(), AGENT, NOW, &mut of_lines);
+        let answer = parser.partial_in_memory(array.as_bytes(), AGENT, NOW, &mut of_array);
         prop_assert_eq!(&answer, &expected);
         prop_assert_eq!(of_array.bytes(), of_lines.bytes());
         check_sums(&of_array);
@@ -343,7 +343,7 @@ proptest! {
         // A damaged array: refused as a whole when it is not JSON, else what its elements are.
         let array = damaged(array, &damages);
         of_array.clear();
-        let answer = parser.batch_partial(&array, AGENT, NOW, &mut of_array);
+        let answer = parser.partial_in_memory(&array, AGENT, NOW, &mut of_array);
         check_sums(&of_array);
         if array.iter().find(|byte| !fast::is_space(**byte)) != Some(&b'[') {
             return Ok(());
@@ -369,7 +369,7 @@ proptest! {
         let mut parser = Parser::new(LINE_BYTES_MAX);
         let (mut of_one, mut of_list) = (Lines::new(), Lines::new());
         let one = parser.single(event.as_bytes(), AGENT, NOW, &mut of_one);
-        let list = parser.batch(format!("[{event}]").as_bytes(), AGENT, NOW, &mut of_list);
+        let list = parser.batch_in_memory(format!("[{event}]").as_bytes(), AGENT, NOW, &mut of_list);
         prop_assert_eq!(of_one.bytes(), of_list.bytes());
         match (one, list) {
             (Err(Rejection::Invalid(one)), Err(Rejection::Invalid(list))) => {

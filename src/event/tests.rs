@@ -1,12 +1,14 @@
 //! The contract's examples, and single cases worth a name.
 
 use std::collections::BTreeMap;
+use std::io::{BufReader, Read};
 
 use base64::Engine;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::batch::WINDOW_BYTES_MAX;
 use super::*;
 
 const LINE_BYTES_MAX: usize = 32 << 10;
@@ -270,17 +272,102 @@ fn the_slow_path_alone_answers_every_example() {
     }
 }
 
+impl Parser {
+    /// Reads a batch that is in memory, and again as it would come in pieces: the answers must be the same.
+    pub(super) fn whole(
+        &mut self,
+        body: &[u8],
+        agent: Option<&[u8]>,
+        now: Timestamp,
+        partial: bool,
+        lines: &mut Lines,
+    ) -> Result<Rejected, Rejection> {
+        let mut gathered = Vec::new();
+        let before = (lines.bytes().to_vec(), lines.names().to_vec());
+        let start = lines.bytes().len();
+        let answer = self.batch(body, agent, now, partial, &mut gathered, lines);
+        let answer = answer.expect("memory can be read");
+        for piece in [1, 3, 50, WINDOW_BYTES_MAX + 1] {
+            if body.len() > 1_000_000 / (piece + 1) {
+                continue;
+            }
+            let mut in_pieces = Lines::new();
+            let pieces = BufReader::with_capacity(piece, body);
+            let again = self.batch(pieces, agent, now, partial, &mut gathered, &mut in_pieces);
+            assert_eq!(again.expect("memory can be read"), answer, "in pieces of {piece}");
+            assert_eq!(in_pieces.bytes(), &lines.bytes()[start..], "in pieces of {piece}");
+        }
+        if answer.is_err() {
+            assert_eq!((lines.bytes(), lines.names()), (&before.0[..], &before.1[..]));
+        }
+        answer
+    }
+
+    pub(super) fn batch_in_memory(
+        &mut self,
+        body: &[u8],
+        agent: Option<&[u8]>,
+        now: Timestamp,
+        lines: &mut Lines,
+    ) -> Result<(), Rejection> {
+        self.whole(body, agent, now, false, lines).map(|_| ())
+    }
+
+    pub(super) fn partial_in_memory(
+        &mut self,
+        body: &[u8],
+        agent: Option<&[u8]>,
+        now: Timestamp,
+        lines: &mut Lines,
+    ) -> Result<Rejected, Rejection> {
+        self.whole(body, agent, now, true, lines)
+    }
+}
+
+/// A body that fails where it is cut off.
+struct CutOff<'a>(&'a [u8]);
+
+impl Read for CutOff<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(to)? {
+            0 => Err(io::ErrorKind::ConnectionReset.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn of_a_body_that_is_cut_off_nothing_is_taken() {
+    let mut parser = Parser::new(LINE_BYTES_MAX);
+    let mut lines = Lines::new();
+    parser.single(EVENT.as_bytes(), None, NOW, &mut lines).unwrap();
+    let (bytes, names) = (lines.bytes().to_vec(), lines.names().to_vec());
+    for body in [
+        String::new(),
+        format!("{EVENT}\n").repeat(3),
+        format!("[{EVENT},{EVENT}"),
+        " ".into(),
+    ] {
+        for partial in [false, true] {
+            let body = BufReader::with_capacity(20, CutOff(body.as_bytes()));
+            let answer = parser.batch(body, None, NOW, partial, &mut Vec::new(), &mut lines);
+            assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!((lines.bytes(), lines.names()), (&bytes[..], &names[..]));
+        }
+    }
+}
+
 #[test]
 fn every_stored_example_is_the_same_in_a_batch() {
     let mut parser = Parser::new(LINE_BYTES_MAX);
     for vector in vectors().filter(|vector| vector.expect.status == 202) {
         let array = |body: &[u8]| [b"[", body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body), b"]"].concat();
         play(&vector, |body, agent, lines| {
-            parser.batch(&array(body), agent, NOW, lines)
+            parser.batch_in_memory(&array(body), agent, NOW, lines)
         });
         if !vector.request.bytes().contains(&b'\n') {
             play(&vector, |body, agent, lines| {
-                parser.batch(body, agent, NOW, lines)
+                parser.batch_in_memory(body, agent, NOW, lines)
             });
         }
     }
@@ -290,7 +377,7 @@ const EVENT: &str = r#"{"visitor_id":"visitor-1","event":"view"}"#;
 
 fn batch(body: &str) -> Result<String, Rejection> {
     let mut lines = Lines::new();
-    let answer = Parser::new(LINE_BYTES_MAX).batch(body.as_bytes(), None, NOW, &mut lines);
+    let answer = Parser::new(LINE_BYTES_MAX).batch_in_memory(body.as_bytes(), None, NOW, &mut lines);
     answer.map(|()| String::from_utf8(lines.bytes().to_vec()).unwrap())
 }
 
@@ -330,7 +417,7 @@ fn a_broken_array_is_refused_as_a_whole() {
         );
         assert_eq!(detail.as_array().unwrap().len(), 1);
         let mut lines = Lines::new();
-        let partial = Parser::new(LINE_BYTES_MAX).batch_partial(body.as_bytes(), None, NOW, &mut lines);
+        let partial = Parser::new(LINE_BYTES_MAX).partial_in_memory(body.as_bytes(), None, NOW, &mut lines);
         assert!(matches!(partial, Err(Rejection::Invalid(_))) && lines.is_empty());
     }
 }
@@ -370,7 +457,7 @@ fn a_partial_batch_keeps_the_valid_events_and_counts_the_others() {
     let body = format!("{EVENT}\n\n{{}}\r\nnonsense\n{EVENT}\r\n");
     let mut lines = Lines::new();
     let rejected = Parser::new(LINE_BYTES_MAX)
-        .batch_partial(body.as_bytes(), None, NOW, &mut lines)
+        .partial_in_memory(body.as_bytes(), None, NOW, &mut lines)
         .unwrap();
     assert_eq!((rejected.count, lines.count()), (2, 2));
     let detail: Value = serde_json::from_slice(&rejected.detail).unwrap();
@@ -389,7 +476,7 @@ fn a_partial_batch_keeps_the_valid_events_and_counts_the_others() {
         ]
     );
     let none = Parser::new(LINE_BYTES_MAX)
-        .batch_partial(EVENT.as_bytes(), None, NOW, &mut lines)
+        .partial_in_memory(EVENT.as_bytes(), None, NOW, &mut lines)
         .unwrap();
     assert_eq!(
         none,
@@ -413,16 +500,16 @@ fn a_refused_batch_leaves_the_lines_as_they_were() {
     ] {
         let body = format!("{EVENT}\n{EVENT}\n{bad}\n{EVENT}");
         assert!(matches!(
-            parser.batch(body.as_bytes(), None, NOW, &mut lines),
+            parser.batch_in_memory(body.as_bytes(), None, NOW, &mut lines),
             Err(Rejection::Invalid(_))
         ));
         let body = [body.as_bytes(), b"\n\xff"].concat();
         assert_eq!(
-            parser.batch(&body, None, NOW, &mut lines),
+            parser.batch_in_memory(&body, None, NOW, &mut lines),
             Err(Rejection::NotUtf8)
         );
         assert_eq!(
-            parser.batch_partial(&body, None, NOW, &mut lines),
+            parser.partial_in_memory(&body, None, NOW, &mut lines),
             Err(Rejection::NotUtf8)
         );
         assert_eq!(
@@ -444,7 +531,7 @@ fn details_end_at_a_hundred_and_at_a_size() {
     assert_eq!(detail(batch(&longer))[0]["input"], Value::Null);
     let mut lines = Lines::new();
     let rejected = Parser::new(LINE_BYTES_MAX)
-        .batch_partial(body.as_bytes(), None, NOW, &mut lines)
+        .partial_in_memory(body.as_bytes(), None, NOW, &mut lines)
         .unwrap();
     assert_eq!(rejected.count, 1_000);
 }
@@ -504,7 +591,7 @@ fn nesting_is_bounded_and_harmless() {
             for body in [event.clone(), format!("[{event}]"), format!("{event}\n{EVENT}")] {
                 let answer = match body == event {
                     true => parser.single(body.as_bytes(), None, NOW, &mut lines),
-                    false => parser.batch(body.as_bytes(), None, NOW, &mut lines),
+                    false => parser.batch_in_memory(body.as_bytes(), None, NOW, &mut lines),
                 };
                 match fits {
                     true => assert_eq!(answer, Ok(()), "{depth}"),
@@ -515,10 +602,14 @@ fn nesting_is_bounded_and_harmless() {
         for broken in ["[", "{\"a\":", "{", "[{\"a\":["] {
             let body = broken.repeat(depth);
             assert!(parser.single(body.as_bytes(), None, NOW, &mut lines).is_err());
-            assert!(parser.batch(body.as_bytes(), None, NOW, &mut lines).is_err());
             assert!(
                 parser
-                    .batch_partial(format!("[{body}").as_bytes(), None, NOW, &mut lines)
+                    .batch_in_memory(body.as_bytes(), None, NOW, &mut lines)
+                    .is_err()
+            );
+            assert!(
+                parser
+                    .partial_in_memory(format!("[{body}").as_bytes(), None, NOW, &mut lines)
                     .is_err()
             );
         }
@@ -536,7 +627,9 @@ fn names_are_counted_as_they_are_stored() {
             .unwrap();
     }
     let many: String = (0..30).map(|i| event(&format!("name {}", i % 15))).collect();
-    parser.batch(many.as_bytes(), None, NOW, &mut lines).unwrap();
+    parser
+        .batch_in_memory(many.as_bytes(), None, NOW, &mut lines)
+        .unwrap();
     let mut counts = BTreeMap::new();
     for entry in lines.names() {
         *counts.entry(lines.name(entry).to_vec()).or_insert(0) += entry.count;
@@ -671,7 +764,7 @@ fn a_batch_whose_lines_outgrow_their_bound_is_refused_whole() {
     let mut lines = Lines::new();
     let now = Timestamp { micros: 0 };
     parser
-        .batch(event.repeat(80).as_bytes(), Some(&agent), now, &mut lines)
+        .batch_in_memory(event.repeat(80).as_bytes(), Some(&agent), now, &mut lines)
         .unwrap();
     assert_eq!(lines.count(), 80);
     let (bytes, names) = (lines.bytes().to_vec(), lines.names().to_vec());
@@ -680,9 +773,9 @@ fn a_batch_whose_lines_outgrow_their_bound_is_refused_whole() {
         format!("[{}]", vec![event; 120].join(",")),
         event.repeat(100_000),
     ] {
-        let refused = parser.batch(body.as_bytes(), Some(&agent), now, &mut lines);
+        let refused = parser.batch_in_memory(body.as_bytes(), Some(&agent), now, &mut lines);
         assert_eq!(refused, Err(Rejection::TooLarge));
-        let refused = parser.batch_partial(body.as_bytes(), Some(&agent), now, &mut lines);
+        let refused = parser.partial_in_memory(body.as_bytes(), Some(&agent), now, &mut lines);
         assert_eq!(refused, Err(Rejection::TooLarge));
         assert_eq!((lines.bytes(), lines.names()), (&bytes[..], &names[..]));
     }

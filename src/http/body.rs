@@ -1,6 +1,7 @@
 //! Request bodies: one reader, whether the body is already in memory or still on its way.
 
 use std::fmt;
+use std::io;
 
 use super::socket::Socket;
 use super::wire::{Awaited, Filled, Input, Wire};
@@ -18,7 +19,7 @@ pub enum BodyError {
     /// The peer ended the connection in the middle of it. Nobody is left to read an answer.
     Closed,
     /// The connection failed in the middle of it, or there is no memory for it.
-    Io(std::io::Error),
+    Io(io::Error),
     /// It is packed in a way that is not known here (415).
     UnknownCoding,
     /// It does not unpack (400).
@@ -33,7 +34,7 @@ impl BodyError {
             Self::Closed | Self::Io(_) => (400, "The request body is incomplete."),
             Self::UnknownCoding => (
                 415,
-                "The content coding of the request body is not supported; gzip and zstd are.",
+                "The content coding of the request body is not supported; gzip, deflate and zstd are.",
             ),
             Self::Corrupt => (
                 400,
@@ -56,6 +57,19 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
+
+/// For readers, whose errors are those of `std::io`. The way back is the other `From`.
+impl From<BodyError> for io::Error {
+    fn from(error: BodyError) -> io::Error {
+        io::Error::other(error)
+    }
+}
+
+impl From<io::Error> for BodyError {
+    fn from(error: io::Error) -> BodyError {
+        error.downcast().unwrap_or_else(BodyError::Io)
+    }
+}
 
 /// Reader of one request's body. What a service leaves unread is thrown away behind it.
 pub struct Body<'a> {

@@ -62,6 +62,7 @@ mod wire;
 use std::net::SocketAddr;
 
 pub use body::{Body, BodyError};
+pub use coding::Decoded;
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
 pub use request::Request;

@@ -27,7 +27,15 @@ fn lines_of(bodies: &[String]) -> Lines {
     let mut lines = Lines::new();
     let batch = format!("[{}]", bodies.join(","));
     Parser::new(32 << 10)
-        .batch(batch.as_bytes(), None, Timestamp::now(), &mut lines)
+        .batch(
+            batch.as_bytes(),
+            None,
+            Timestamp::now(),
+            false,
+            &mut Vec::new(),
+            &mut lines,
+        )
+        .unwrap()
         .unwrap();
     lines
 }
