@@ -147,22 +147,22 @@ pub(super) fn canonical(text: &[u8]) -> Option<StampText> {
         return None;
     }
     let mut bytes = *b"0000-00-00T00:00:00.000000Z";
-    bytes[..19].copy_from_slice(&text[..19]);
-    let fraction = match text[19..] {
-        [b'Z'] => &[][..],
-        [b'.', ref digits @ .., b'Z'] if !digits.is_empty() => digits,
-        _ => return None,
-    };
-    let mut nonzero = 0;
-    for (place, &digit) in bytes[20..26].iter_mut().zip(fraction) {
-        let value = digit.wrapping_sub(b'0');
-        if value > 9 {
-            return None;
+    // The two usual precisions are copied and checked in words: a byte stored is slow to be read again as part of a word.
+    let is_whole = match *text {
+        [.., b'Z'] if text.len() == TEXT_BYTES_MAX => {
+            bytes.copy_from_slice(text);
+            eight_digits(text, 19, b".000000Z")? == [0; 8]
         }
-        nonzero |= value;
-        *place = digit;
-    }
-    if nonzero == 0 {
+        [.., b'Z'] if text.len() == TEXT_BYTES_MAX - 3 => {
+            bytes[..23].copy_from_slice(&text[..23]);
+            eight_digits(text, 16, b":00.000Z")?[4..] == [0; 4]
+        }
+        _ => {
+            bytes[..19].copy_from_slice(&text[..19]);
+            write_fraction(&mut bytes, &text[19..])?
+        }
+    };
+    if is_whole {
         bytes[19] = b'Z';
         return Some(StampText { bytes, len: 20 });
     }
@@ -170,6 +170,25 @@ pub(super) fn canonical(text: &[u8]) -> Option<StampText> {
         bytes,
         len: TEXT_BYTES_MAX as u8,
     })
+}
+
+/// Puts the digits of `[.f{1,6}]Z` in their places; whether all are zero.
+fn write_fraction(bytes: &mut [u8; TEXT_BYTES_MAX], fraction: &[u8]) -> Option<bool> {
+    let digits = match *fraction {
+        [b'Z'] => &[][..],
+        [b'.', ref digits @ .., b'Z'] if !digits.is_empty() => digits,
+        _ => return None,
+    };
+    let mut nonzero = 0;
+    for (place, &digit) in bytes[20..26].iter_mut().zip(digits) {
+        let value = digit.wrapping_sub(b'0');
+        if value > 9 {
+            return None;
+        }
+        nonzero |= value;
+        *place = digit;
+    }
+    Some(nonzero == 0)
 }
 
 /// The eight bytes at `at`, less those of `shape`: digits become their values and punctuation zero.
