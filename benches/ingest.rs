@@ -22,7 +22,7 @@ fn open(directory: &std::path::Path) -> Engine {
         journal_bytes_max: 16 << 20,
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
-        page_cache: Some(64 << 20),
+        page_cache: Some(32 << 20),
         ring_capacity: 500,
         names_max: 10_000,
     };

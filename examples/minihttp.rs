@@ -103,7 +103,7 @@ fn main() -> io::Result<()> {
                 journal_bytes_max: 256 << 20,
                 publish_interval: Duration::from_millis(1),
                 fsync: FsyncPolicy::Every(Duration::from_secs(1)),
-                page_cache: Some(64 << 20),
+                page_cache: Some(32 << 20),
                 ring_capacity: 500,
                 names_max: 10_000,
             };

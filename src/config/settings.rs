@@ -86,13 +86,14 @@ pub const SETTINGS: &[Setting] = &[
         flag: "fsync",
         value: "WHEN",
         default: "1s",
-        help: "When the log is synced though nobody waits for it: `never`, `always` (after each write), or an interval",
+        help: "When the log is synced though nobody waits for it: `never`, `always` (after each write), or an \
+               interval (sooner when 16 MiB are new, so that a sync never has much to do)",
     },
     Setting {
         variable: "METRICS_PAGE_CACHE",
         flag: "page-cache",
         value: "SIZE",
-        default: "64MiB",
+        default: "32MiB",
         help: "The newest part of the log that stays in the page cache once it is on the disk, for those who follow it; \
                older parts are dropped from there and leave the memory to others, and are read from the disk. `all` \
                leaves it to the kernel",

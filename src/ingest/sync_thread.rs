@@ -26,6 +26,11 @@ use super::herald::{Herald, Waiter};
 use super::status::Status;
 use crate::log::fs::AppendFile;
 
+/// With [`FsyncPolicy::Every`], the log is synced when so many bytes are new, though its time has not come: a sync then never
+/// has so much to write that appends wait behind it, and the log's pages go round while they are still in the processor's
+/// caches.
+const DIRTY_BYTES_MAX: u64 = 16 << 20;
+
 /// The page cache is left in steps of so many bytes. A power of two, and no smaller than the largest folio, which could not
 /// be dropped in parts.
 const UNCACHE_STEP: u64 = 4 << 20;
@@ -37,7 +42,7 @@ pub enum FsyncPolicy {
     Never,
     /// After each publication.
     Always,
-    /// This often, if there is something new.
+    /// This often, if there is something new, and whenever [`DIRTY_BYTES_MAX`] are new.
     Every(Duration),
 }
 
@@ -87,7 +92,7 @@ impl SyncThread {
             work.file = file.cloned();
         }
         work.published = length;
-        if !work.waiters.is_empty() || self.policy == FsyncPolicy::Always {
+        if !work.waiters.is_empty() || self.is_due(&work) {
             self.bell.notify_one();
         }
     }
@@ -113,10 +118,10 @@ impl SyncThread {
         let mut work = self.work.lock().expect("no holder of this lock panics");
         loop {
             let dirty = work.published > work.synced && !work.failed;
+            let in_time = |interval| dirty && last.elapsed() >= interval;
             let due = match self.policy {
-                FsyncPolicy::Never => false,
-                FsyncPolicy::Always => dirty,
-                FsyncPolicy::Every(interval) => dirty && last.elapsed() >= interval,
+                FsyncPolicy::Every(interval) if in_time(interval) => true,
+                _ => self.is_due(&work),
             };
             let awaited = work
                 .waiters
@@ -186,6 +191,19 @@ impl SyncThread {
             herald.wake();
         }
         work
+    }
+
+    /// Whether there is something to sync now, whatever the time.
+    fn is_due(&self, work: &Work) -> bool {
+        let dirty_bytes = match work.failed {
+            true => 0,
+            false => work.published - work.synced,
+        };
+        match self.policy {
+            FsyncPolicy::Never => false,
+            FsyncPolicy::Always => dirty_bytes > 0,
+            FsyncPolicy::Every(_) => dirty_bytes >= DIRTY_BYTES_MAX,
+        }
     }
 
     /// Drops from the page cache what is on the disk and not among the newest bytes.

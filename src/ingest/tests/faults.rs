@@ -199,6 +199,29 @@ fn by_policy_the_log_is_synced_though_nobody_waits() {
 }
 
 #[test]
+fn a_lot_that_is_new_is_synced_before_its_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = EngineConfig {
+        fsync: FsyncPolicy::Every(Duration::from_secs(3600)),
+        ..config(directory.path())
+    };
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    let mut producer = engine.entrance().producer();
+    let mut number = 0;
+    until(|| {
+        let mut lines = line_of(1, number, 16 << 10);
+        number += 1;
+        producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+        store(&mut producer, &mut lines, Level::Written);
+        fs.syncs() > 0
+    });
+    assert!(number >= 1000, "{number} lines of 16 KiB were new");
+    drop(producer);
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+}
+
+#[test]
 fn what_is_on_the_disk_leaves_the_page_cache_but_for_its_newest_bytes() {
     const MIB: u64 = 1 << 20;
     for (page_cache, expected) in [
