@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use floodgate::event::{Lines, Parser, Timestamp};
+use floodgate::event::{Lines, Parser, Take, Timestamp};
 
 const NAMES: [&str; 5] = ["page_view", "link_click", "scroll", "purchase", "search"];
 
@@ -61,9 +61,8 @@ fn validate(criterion: &mut Criterion) {
                 parser
                     .batch(
                         black_box(body.as_bytes()),
-                        None,
-                        now,
-                        false,
+                        (None, now),
+                        Take::All,
                         &mut gathered,
                         &mut lines,
                     )

@@ -334,3 +334,85 @@ fn a_body_over_the_limit_is_refused_before_it_is_sent() {
     assert!(client.is_at_end(), "what would follow is not the next request");
     assert!(log::lines(&launch.log()).is_empty());
 }
+
+/// Events of which a hundred have a hundred kilobytes: a long batch is stored in parts of 8 MiB.
+fn long_events(count: usize) -> String {
+    let filler = "x".repeat(900);
+    (0..count)
+        .map(|index| {
+            let visitor = visitor(index);
+            format!("{{\"visitor_id\":\"{visitor}\",\"event\":\"view\",\"metadata\":{{\"filler\":\"{filler}\"}}}}\n")
+        })
+        .collect()
+}
+
+#[test]
+fn a_long_partial_batch_is_stored_part_by_part_and_its_numbers_have_no_gap() {
+    let (_folder, launch, server) = start();
+    let path = format!("{}&ack=written", partial());
+    let count = 20_000;
+    let answer = Form::Ndjson.send_text(&mut server.connect(), &path, &long_events(count));
+    let ranges: Vec<(usize, usize)> = answer
+        .header("x-seq")
+        .expect("numbers")
+        .split(',')
+        .map(|range| {
+            let (first, last) = range.split_once('-').unwrap();
+            (first.parse().unwrap(), last.parse().unwrap())
+        })
+        .collect();
+    assert!(ranges.len() > 1, "{ranges:?}");
+    assert_eq!(ranges[0].0, 1);
+    assert!(
+        ranges.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0),
+        "{ranges:?}"
+    );
+    assert_eq!(ranges.last().unwrap().1, count);
+    assert_eq!(answer.header("x-ack"), Some("written"));
+    assert_eq!(answer.expect(202).json()["stored"], json!(count));
+    server.stop();
+    assert_eq!(
+        log::visitors(&launch.log()),
+        (0..count).map(visitor).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn of_a_long_partial_batch_that_is_cut_off_the_answer_says_what_is_stored() {
+    let (_folder, launch, server) = start();
+    let body = long_events(20_000);
+    let mut stored = 0;
+    for path in [partial(), format!("{}&ack=written", partial())] {
+        let mut client = server.connect();
+        let announced = (body.len() + 1).to_string();
+        client
+            .send(&http::head("POST", &path, &[("Content-Length", &announced)]))
+            .unwrap();
+        client.send(body.as_bytes()).unwrap();
+        client.finish_sending();
+        let answer = client.answer().expect(400).json();
+        let said = answer["stored"].as_u64().unwrap();
+        assert!(said > 5_000, "{answer}");
+        assert!(
+            answer["detail"]
+                .as_str()
+                .unwrap()
+                .starts_with("The request body is incomplete.")
+        );
+        // Nothing is left over for the next batch.
+        assert_stored(&Form::Ndjson.send(&mut server.connect(), BATCH, &events(3)), 3);
+        stored += said + 3;
+    }
+    // All or nothing: nothing of it.
+    let mut client = server.connect();
+    let announced = (body.len() + 1).to_string();
+    client
+        .send(&http::head("POST", BATCH, &[("Content-Length", &announced)]))
+        .unwrap();
+    client.send(body.as_bytes()).unwrap();
+    client.finish_sending();
+    let answer = client.answer().expect(400).json();
+    assert_eq!(answer, json!({"detail": "The request body is incomplete."}));
+    server.stop();
+    assert_eq!(log::lines(&launch.log()).len() as u64, stored);
+}

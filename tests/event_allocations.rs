@@ -5,7 +5,7 @@
 mod counting;
 
 use counting::{Counting, allocations};
-use floodgate::event::{Lines, Parser, Timestamp};
+use floodgate::event::{Lines, Parser, Take, Timestamp};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -40,7 +40,13 @@ fn ordinary_requests_allocate_nothing_once_warm() {
         }
         for body in [&text_lines, &array] {
             parser
-                .batch(body.as_bytes(), agent, now, false, &mut gathered, &mut lines)
+                .batch(
+                    body.as_bytes(),
+                    (agent, now),
+                    Take::All,
+                    &mut gathered,
+                    &mut lines,
+                )
                 .unwrap()
                 .unwrap();
         }

@@ -1,70 +1,144 @@
 //! `POST /api/metrics/events/batch`: a JSON array of events, or NDJSON; all or nothing, or with `?partial=true` the valid
 //! ones.
+//!
+//! A long partial one is stored part by part while it comes, in constant memory. What ends it early (a connection that is cut
+//! off, a body that does not unpack, a journal that stays full) cannot take back what is stored by then: the answer says how
+//! much that is.
 
+use std::io;
+
+use super::intake::Intake;
 use super::{Session, ack, error};
-use crate::event::{Lines, Rejected, Timestamp};
-use crate::http::{Output, Request};
-use crate::ingest::Level;
+use crate::event::{Lines, Rejected, Rejection, Take, Timestamp};
+use crate::http::{BodyError, Output, Request};
+use crate::ingest::{Level, Refused};
+
+/// A partial batch is stored in parts of so many bytes of lines: some thirty thousand events. A shorter one is one part, of
+/// which nothing is stored if its body turns out not to be usable.
+const PART_BYTES: usize = 8 << 20;
+
+/// Why a batch ends before its body does, or at an end that makes it useless.
+enum Failure {
+    Body(BodyError),
+    Rejected(Rejection),
+    Refused(Refused),
+}
+
+/// The lines of a batch on their way into the journal.
+struct Storing<'a> {
+    intake: &'a mut Intake,
+    level: Level,
+    stored: usize,
+    refused: Option<Refused>,
+}
+
+impl Storing<'_> {
+    fn store(&mut self, lines: &mut Lines) -> Result<(), Refused> {
+        let count = lines.count();
+        self.intake.commit(lines, self.level)?;
+        self.stored += count;
+        Ok(())
+    }
+
+    /// As a part of what is still being read.
+    fn store_part(&mut self, lines: &mut Lines) -> io::Result<()> {
+        self.store(lines).map_err(|refused| {
+            self.refused = Some(refused);
+            io::Error::other("no room")
+        })
+    }
+}
 
 impl Session {
     pub(super) fn batch(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        let Some(level) = self.level_of(request, output) else {
+        let Some(level) = self.shared.level_of(request, output) else {
             return;
         };
         let Some(partial) = partial_of(request, output) else {
             return;
         };
-        let agent = request.header("user-agent");
+        let spare = &self.shared.spare;
+        let (mut unpacked, mut gathered, mut lines) = (spare.bytes(), spare.bytes(), spare.lines());
+        let begin = self.intake.begin_batch();
+        let mut storing = Storing {
+            intake: &mut self.intake,
+            level,
+            stored: 0,
+            refused: None,
+        };
+        let context = (request.header("user-agent"), Timestamp::now());
         let packed = request.header("content-encoding");
-        let (mut unpacked, mut gathered) = (self.shared.spare.bytes(), self.shared.spare.bytes());
-        let mut lines = self.shared.spare.lines();
         let read = request
             .body
             .decoded(packed, self.shared.batch_bytes_max, &mut unpacked)
             .and_then(|body| {
-                let now = Timestamp::now();
-                let read = self
-                    .parser
-                    .batch(body, agent, now, partial, &mut gathered, &mut lines);
-                Ok(read?)
-            });
-        match read {
-            Ok(Ok(rejected)) => {
-                let answer = match partial {
-                    true => partial_body(lines.count(), &rejected),
-                    false => ack::stored_body(lines.count(), &self.shared.log_name),
+                let mut part = |lines: &mut Lines| storing.store_part(lines);
+                let take = match partial {
+                    true => Take::Valid {
+                        part_bytes: PART_BYTES,
+                        part: &mut part,
+                    },
+                    false => Take::All,
                 };
-                self.store(&mut lines, level, answer, output);
+                Ok(self
+                    .parser
+                    .batch(body, context, take, &mut gathered, &mut lines)?)
+            });
+        let read = match (read, storing.refused.take()) {
+            (_, Some(refused)) => Err(Failure::Refused(refused)),
+            (Err(error), None) => Err(Failure::Body(error)),
+            (Ok(Err(rejection)), None) => Err(Failure::Rejected(rejection)),
+            (Ok(Ok(rejected)), None) => match storing.store(&mut lines) {
+                Err(refused) => Err(Failure::Refused(refused)),
+                Ok(()) => Ok(rejected),
+            },
+        };
+        let stored = storing.stored;
+        match read {
+            Ok(rejected) => {
+                let body = match partial {
+                    true => partial_body(stored, &rejected),
+                    false => ack::stored_body(stored, &self.shared.log_name),
+                };
+                if level == Level::Journaled {
+                    output.json(202, &[("X-Ack", ack::name(level, &self.shared.view))], &body);
+                } else {
+                    self.intake.end_batch(begin, level, body, output);
+                }
             }
-            Ok(Err(rejection)) => error::rejected(rejection, output),
-            Err(failure) => {
-                let (status, sentence) = failure.answer();
-                output.detail(status, &[], sentence);
-            }
+            Err(failure) if stored == 0 => refuse(failure, output),
+            Err(failure) => refuse_rest(failure, stored, output),
         }
         self.shared.spare.give_bytes(unpacked);
         self.shared.spare.give_bytes(gathered);
         self.shared.spare.give_lines(lines);
     }
+}
 
-    /// Commits `lines` as a frame of its own, behind the singles before it in the burst, and answers.
-    fn store(&mut self, lines: &mut Lines, level: Level, answer: Vec<u8>, output: &mut Output) {
-        let count = lines.count();
-        if count == 0 {
-            // Of no event every level is reached at once.
-            return output.json(202, &[("X-Ack", ack::name(level, &self.shared.view))], &answer);
+/// The answer to a batch of which nothing is stored.
+fn refuse(failure: Failure, output: &mut Output) {
+    match failure {
+        Failure::Body(error) => {
+            let (status, sentence) = error.answer();
+            output.detail(status, &[], sentence);
         }
-        self.commit_burst();
-        if !self.reserve(lines.bytes().len(), output) {
-            return;
-        }
-        let commitment = self.producer.commit(lines, level);
-        let at = self.commitments.len();
-        if level > Level::Journaled {
-            self.commitments.push(commitment);
-        }
-        self.accept(level, at, 0, count, answer, output);
+        Failure::Rejected(rejection) => error::rejected(rejection, output),
+        Failure::Refused(refused) => error::refused(refused, output),
     }
+}
+
+/// The answer to a batch of which the first events are stored. It has no Retry-After: the whole sent again would store those
+/// twice.
+fn refuse_rest(failure: Failure, stored: usize, output: &mut Output) {
+    let (status, sentence) = match failure {
+        Failure::Body(error) => error.answer(),
+        Failure::Rejected(Rejection::NotUtf8) => (400, "The request body is not UTF-8."),
+        Failure::Rejected(_) => (413, "The events are too large."),
+        Failure::Refused(_) => (503, error::JOURNAL_FULL),
+    };
+    let sentence = format!("{sentence} The first {stored} valid events of the batch are stored.");
+    let body = serde_json::json!({"detail": sentence, "ok": false, "stored": stored});
+    output.json(status, &[], body.to_string().as_bytes());
 }
 
 /// The body of the 202 to `?partial=true`.

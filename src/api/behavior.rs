@@ -23,8 +23,8 @@ impl Session {
             return;
         };
         // One's own writes are seen, also those of this very burst.
-        self.commit_burst();
-        self.producer.publish(self.shared.enqueue_timeout);
+        self.intake.commit_burst();
+        self.intake.producer.publish(self.shared.enqueue_timeout);
         let body = snapshot(&self.shared.view, limit);
         if body.len() < STREAM_FROM_BYTES {
             output.json(200, &[], &body);

@@ -2,10 +2,14 @@
 
 use crate::event::Rejection;
 use crate::http::Output;
+use crate::ingest::Refused;
 
 /// Seconds after which a refused client may come back: the journal has been written by then, or a disk is full and a
 /// person has to look.
 pub const RETRY_AFTER: (&str, &str) = ("Retry-After", "1");
+
+/// What a refusal for want of room says.
+pub const JOURNAL_FULL: &str = "The journal is full: the log cannot take events as fast as they arrive.";
 
 /// 422 with `detail`, a JSON array of errors.
 pub fn invalid(detail: &[u8], output: &mut Output) {
@@ -21,8 +25,16 @@ pub fn rejected(rejection: Rejection, output: &mut Output) {
     }
 }
 
+/// The answer to events that the journal has no room for.
+pub fn refused(refused: Refused, output: &mut Output) {
+    match refused {
+        Refused::Full => output.detail(503, &[RETRY_AFTER], &format!("{JOURNAL_FULL} Try again.")),
+        Refused::TooLarge => too_large_for_journal(output),
+    }
+}
+
 /// 413 for events that would take more than half the journal: a request must not be able to fill it alone.
-pub fn too_large_for_journal(output: &mut Output) {
+fn too_large_for_journal(output: &mut Output) {
     output.detail(
         413,
         &[],

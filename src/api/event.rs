@@ -1,7 +1,6 @@
 //! `POST /api/metrics/event`: one event.
 
 use super::{Session, ack, error};
-use crate::event::Timestamp;
 use crate::http::{Output, Request};
 use crate::ingest::Level;
 
@@ -13,7 +12,7 @@ const AGENT_GROWTH: usize = 6;
 
 impl Session {
     pub(super) fn event(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        let Some(level) = self.level_of(request, output) else {
+        let Some(level) = self.shared.level_of(request, output) else {
             return;
         };
         let agent = request.header("user-agent");
@@ -36,19 +35,17 @@ impl Session {
 
     fn single(&mut self, body: &[u8], agent: Option<&[u8]>, level: Level, output: &mut Output) {
         let at_most = body.len() + AGENT_GROWTH * agent.map_or(0, <[u8]>::len) + LINE_OVERHEAD_BYTES;
-        if !self.reserve(at_most.min(self.shared.line_bytes_max), output) {
-            return;
+        if let Err(refused) = self.intake.reserve(at_most.min(self.shared.line_bytes_max)) {
+            return error::refused(refused, output);
         }
-        let first = self.burst.count();
-        let now = *self.now.get_or_insert_with(Timestamp::now);
-        if let Err(rejection) = self.parser.single(body, agent, now, &mut self.burst) {
+        let now = self.intake.now();
+        if let Err(rejection) = self.parser.single(body, agent, now, &mut self.intake.burst) {
             return error::rejected(rejection, output);
         }
         if level == Level::Journaled {
             return output.prepared(&self.shared.stored_one);
         }
-        self.burst_level = self.burst_level.max(level);
         let body = ack::stored_body(1, &self.shared.log_name);
-        self.accept(level, self.commitments.len(), first, 1, body, output);
+        self.intake.owe_single(level, body, output);
     }
 }

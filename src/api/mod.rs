@@ -14,18 +14,20 @@ mod behavior;
 mod error;
 mod event;
 mod health;
+mod intake;
 mod spare;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use ack::name as level_name;
 
 use crate::config::Config;
-use crate::event::{Lines, Parser, Timestamp};
-use crate::http::{MakeService, Output, OwedSlot, Prepared, Request, Service};
-use crate::ingest::{Commitment, Engine, Entrance, Level, Producer, View};
+use crate::event::Parser;
+use crate::http::{MakeService, Output, Prepared, Request, Service};
+use crate::ingest::{Engine, Entrance, Level, View};
+use intake::Intake;
 
 /// What all sessions share.
 struct Shared {
@@ -84,17 +86,10 @@ impl MakeService for Api {
         Session {
             parser: Parser::new(self.shared.line_bytes_max)
                 .with_batch_bound(self.shared.batch_lines_bytes_max),
-            producer: self.entrance.producer(),
+            intake: Intake::new(Arc::clone(&self.shared), self.entrance.producer()),
             shared: Arc::clone(&self.shared),
-            burst: Lines::new(),
-            burst_level: Level::Journaled,
-            now: None,
-            commitments: Vec::new(),
-            owed: Vec::new(),
             body: Vec::new(),
             unpacked: Vec::new(),
-            room_until: None,
-            level_until: None,
         }
     }
 }
@@ -103,35 +98,10 @@ impl MakeService for Api {
 pub struct Session {
     shared: Arc<Shared>,
     parser: Parser,
-    producer: Producer,
-    /// Lines of the burst's singles that are not committed yet, and the highest level asked for among them.
-    burst: Lines,
-    burst_level: Level,
-    /// The time of the burst: one look at the clock for all its events.
-    now: Option<Timestamp>,
-    /// What was committed in this burst and is waited for when it is settled.
-    commitments: Vec<Commitment>,
-    owed: Vec<Owed>,
+    intake: Intake,
     /// Bodies of singles that were not in the connection's input, and packed ones unpacked.
     body: Vec<u8>,
     unpacked: Vec<u8>,
-    /// When those who wait in this burst give up: one deadline each for room and for a level, whatever the number of
-    /// requests.
-    room_until: Option<Instant>,
-    level_until: Option<Instant>,
-}
-
-/// An answer that waits for its level.
-struct Owed {
-    slot: OwedSlot,
-    level: Level,
-    /// Index of its commitment; for singles that of the burst they will be committed with.
-    commitment: usize,
-    /// Position of its first line in the frame, and number of lines.
-    first: usize,
-    count: usize,
-    /// The body of the 202.
-    body: Vec<u8>,
 }
 
 /// Most that an idle session keeps of each buffer, in bytes.
@@ -161,30 +131,11 @@ impl Service for Session {
     }
 
     fn settle(&mut self, output: &mut Output) {
-        self.commit_burst();
-        self.pay_owed(output);
-        (self.now, self.room_until, self.level_until) = (None, None, None);
+        self.intake.settle(output);
         for buffer in [&mut self.body, &mut self.unpacked] {
             if buffer.capacity() > IDLE_BYTES_MAX {
                 *buffer = Vec::new();
             }
-        }
-        if self.burst.capacity() > IDLE_BYTES_MAX {
-            self.burst = Lines::new();
-        }
-    }
-}
-
-impl Session {
-    /// Commits the singles collected so far, as one frame.
-    fn commit_burst(&mut self) {
-        if self.burst.is_empty() {
-            return self.producer.release();
-        }
-        let level = std::mem::replace(&mut self.burst_level, Level::Journaled);
-        let commitment = self.producer.commit(&mut self.burst, level);
-        if level > Level::Journaled {
-            self.commitments.push(commitment);
         }
     }
 }

@@ -22,9 +22,9 @@ use serde_json::value::RawValue;
 
 use super::details::{Context, Details, Place};
 use super::fast::{Fast, Spans, is_space, trim_end};
-use super::line::Lines;
+use super::line::{Lines, Mark};
 use super::slow::{self, byte_of_error, words_of_error};
-use super::{BYTE_ORDER_MARK, Defaults, Rejection};
+use super::{BYTE_ORDER_MARK, Defaults, Rejection, Take};
 
 /// The longest text given to the fast path as one group: some thirty events, which is enough to share the
 /// cost of a parse, and little enough for the copy and its tape to stay close to the processor.
@@ -39,7 +39,7 @@ const CUTS_MAX: usize = 64;
 pub(super) fn read(
     body: &mut impl BufRead,
     gathered: &mut Vec<u8>,
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
 ) -> io::Result<Result<(), Rejection>> {
     gathered.clear();
     let opening = opening(body, gathered)?;
@@ -81,6 +81,7 @@ pub(super) fn read(
         }
         gathered.extend_from_slice(begun);
         body.consume(count);
+        batch.hand_on()?;
     }
 }
 
@@ -112,7 +113,7 @@ fn opening(body: &mut impl BufRead, gathered: &mut Vec<u8>) -> io::Result<Option
 }
 
 /// The reading of one batch.
-pub(super) struct Batch<'a> {
+pub(super) struct Batch<'a, 't> {
     pub(super) fast: &'a mut Fast,
     pub(super) defaults: &'a Defaults,
     pub(super) line_bytes_max: usize,
@@ -121,9 +122,10 @@ pub(super) struct Batch<'a> {
     /// The ranges of a window's lines, reused.
     pub(super) ranges: &'a mut Vec<(u32, u32)>,
     pub(super) lines: &'a mut Lines,
+    /// How long `lines` were before this batch, or before the part of it that has not been handed on.
+    pub(super) mark: Mark,
     pub(super) found: Found,
-    /// The valid events are kept whatever the others are: so all are looked at.
-    pub(super) partial: bool,
+    pub(super) take: Take<'t>,
 }
 
 /// Whole events: all of an array, or some lines. And whether they are known to be UTF-8.
@@ -156,14 +158,27 @@ pub(super) struct Found {
     pub(super) details: Details,
 }
 
-impl Batch<'_> {
+impl Batch<'_, '_> {
+    /// Hands on what has been read, if it is enough.
+    fn hand_on(&mut self) -> io::Result<()> {
+        match &mut self.take {
+            Take::Valid { part_bytes, part } if self.lines.bytes().len() >= *part_bytes => {
+                self.lines.commit(self.mark);
+                part(self.lines)?;
+                self.mark = self.lines.begin();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Reads lines, the last of which may have no newline; those of white space are skipped. An error is about the body as
     /// a whole; invalid events are in `found`.
     fn lines(&mut self, text: &mut Text<'_>) -> Result<(), Rejection> {
         let bytes = text.bytes;
         let mut at = 0;
         while at < bytes.len() {
-            if self.found.details.is_full() && !self.partial {
+            if self.found.details.is_full() && matches!(self.take, Take::All) {
                 // Nothing will be stored, and nothing more said.
                 return text.utf8().map(|_| ());
             }

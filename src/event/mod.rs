@@ -73,6 +73,20 @@ pub struct Rejected {
     pub detail: Vec<u8>,
 }
 
+/// What is taken of a batch.
+pub enum Take<'a> {
+    /// All of its events or, if any is not valid, none.
+    All,
+    /// The valid ones.
+    Valid {
+        /// When the lines have at least so many bytes, they are handed on before more of the body is read, so that a long
+        /// one needs no more memory than a short one.
+        part_bytes: usize,
+        /// Takes lines and clears them. An error of it ends the reading.
+        part: &'a mut dyn FnMut(&mut Lines) -> io::Result<()>,
+    },
+}
+
 /// Reads events. Keeps its buffers from one request to the next.
 pub struct Parser {
     line_bytes_max: usize,
@@ -148,27 +162,28 @@ impl Parser {
     }
 
     /// Reads a body of many events: a JSON array when its first byte that is not white space is `[`, else
-    /// one event a line, where lines of white space are skipped. Appends their lines, in order. With `partial` the valid
-    /// events are taken whatever the others are; otherwise all or none.
+    /// one event a line, where lines of white space are skipped. Appends their lines, in order.
     ///
-    /// `gathered` is room for what has to be kept of the body while it comes: an array, or a line that is cut off.
+    /// `header_agent` and `now` are as in [`Parser::single`]; `gathered` is room for what has to be kept of the body while
+    /// it comes: an array, or a line that is cut off.
     ///
     /// # Errors
     ///
-    /// The outer one is the body's own. The inner: when any event is not valid and `partial` is not set, the body as a
-    /// whole is not usable (empty, not UTF-8, or an array that is not JSON), or its lines are longer together than is
-    /// allowed. What is left of the body is not read then. After either `lines` is as it was.
+    /// The outer one is the body's own, or that of [`Take::Valid`]'s function. The inner: when any event is not valid and
+    /// all are to be, the body as a whole is not usable (empty, not UTF-8, or an array that is not JSON), or its lines
+    /// are longer together than is allowed. What is left of the body is not read then. After either `lines` is as it was,
+    /// less what has been handed on.
     pub fn batch(
         &mut self,
         mut body: impl BufRead,
-        header_agent: Option<&[u8]>,
-        now: Timestamp,
-        partial: bool,
+        (header_agent, now): (Option<&[u8]>, Timestamp),
+        take: Take<'_>,
         gathered: &mut Vec<u8>,
         lines: &mut Lines,
     ) -> io::Result<Result<Rejected, Rejection>> {
         self.defaults.set(header_agent, now);
         let mark = lines.begin();
+        let partial = matches!(take, Take::Valid { .. });
         let mut batch = Batch {
             fast: &mut self.fast,
             defaults: &self.defaults,
@@ -176,10 +191,12 @@ impl Parser {
             lines_bytes_max: mark.bytes() + self.batch_lines_bytes_max,
             ranges: &mut self.ranges,
             lines,
+            mark,
             found: Found::default(),
-            partial,
+            take,
         };
         let read = batch::read(&mut body, gathered, &mut batch);
+        let mark = batch.mark;
         let Found {
             rejected: count,
             details,

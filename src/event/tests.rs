@@ -272,6 +272,19 @@ fn the_slow_path_alone_answers_every_example() {
     }
 }
 
+/// All, or the valid ones, of which nothing is handed on before the end.
+fn take(partial: bool) -> Take<'static> {
+    match partial {
+        false => Take::All,
+        true => Take::Valid {
+            part_bytes: usize::MAX,
+            part: Box::leak(Box::new(|_: &mut Lines| {
+                panic!("this is too short to be handed on")
+            })),
+        },
+    }
+}
+
 impl Parser {
     /// Reads a batch that is in memory, and again as it would come in pieces: the answers must be the same.
     pub(super) fn whole(
@@ -285,7 +298,7 @@ impl Parser {
         let mut gathered = Vec::new();
         let before = (lines.bytes().to_vec(), lines.names().to_vec());
         let start = lines.bytes().len();
-        let answer = self.batch(body, agent, now, partial, &mut gathered, lines);
+        let answer = self.batch(body, (agent, now), take(partial), &mut gathered, lines);
         let answer = answer.expect("memory can be read");
         for piece in [1, 3, 50, WINDOW_BYTES_MAX + 1] {
             if body.len() > 1_000_000 / (piece + 1) {
@@ -293,7 +306,7 @@ impl Parser {
             }
             let mut in_pieces = Lines::new();
             let pieces = BufReader::with_capacity(piece, body);
-            let again = self.batch(pieces, agent, now, partial, &mut gathered, &mut in_pieces);
+            let again = self.batch(pieces, (agent, now), take(partial), &mut gathered, &mut in_pieces);
             assert_eq!(again.expect("memory can be read"), answer, "in pieces of {piece}");
             assert_eq!(in_pieces.bytes(), &lines.bytes()[start..], "in pieces of {piece}");
         }
@@ -350,7 +363,7 @@ fn of_a_body_that_is_cut_off_nothing_is_taken() {
     ] {
         for partial in [false, true] {
             let body = BufReader::with_capacity(20, CutOff(body.as_bytes()));
-            let answer = parser.batch(body, None, NOW, partial, &mut Vec::new(), &mut lines);
+            let answer = parser.batch(body, (None, NOW), take(partial), &mut Vec::new(), &mut lines);
             assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             assert_eq!((lines.bytes(), lines.names()), (&bytes[..], &names[..]));
         }
@@ -779,4 +792,50 @@ fn a_batch_whose_lines_outgrow_their_bound_is_refused_whole() {
         assert_eq!(refused, Err(Rejection::TooLarge));
         assert_eq!((lines.bytes(), lines.names()), (&bytes[..], &names[..]));
     }
+}
+
+#[test]
+fn the_valid_events_of_a_long_body_are_handed_on_part_by_part() {
+    let body = format!("{EVENT}\n{{}}\n").repeat(100);
+    let line = batch(EVENT).unwrap();
+    let mut parser = Parser::new(LINE_BYTES_MAX);
+    let mut lines = Lines::new();
+    parser.single(EVENT.as_bytes(), None, NOW, &mut lines).unwrap();
+    let mut handed_on = Vec::new();
+    let mut part = |lines: &mut Lines| {
+        check_part(lines, &line);
+        handed_on.push(lines.count());
+        lines.clear();
+        Ok(())
+    };
+    let take = Take::Valid {
+        part_bytes: 10 * line.len(),
+        part: &mut part,
+    };
+    let pieces = BufReader::with_capacity(EVENT.len(), body.as_bytes());
+    let rejected = parser.batch(pieces, (None, NOW), take, &mut Vec::new(), &mut lines);
+    assert_eq!(rejected.unwrap().unwrap().count, 100);
+    check_part(&lines, &line);
+    // The line that was there before goes with the first part.
+    assert_eq!(handed_on.iter().sum::<usize>() + lines.count(), 101);
+    assert!(
+        handed_on.len() >= 9 && handed_on.iter().all(|count| *count <= 12),
+        "{handed_on:?}"
+    );
+
+    // What cannot be handed on ends the reading; what was not is taken back.
+    lines.clear();
+    let mut full = |_: &mut Lines| Err(io::ErrorKind::StorageFull.into());
+    let take = Take::Valid {
+        part_bytes: 1,
+        part: &mut full,
+    };
+    let answer = parser.batch(body.as_bytes(), (None, NOW), take, &mut Vec::new(), &mut lines);
+    assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::StorageFull);
+}
+
+fn check_part(lines: &Lines, line: &str) {
+    assert_eq!(lines.bytes(), line.repeat(lines.count()).as_bytes());
+    let counted: u32 = lines.names().iter().map(|entry| entry.count).sum();
+    assert_eq!(counted as usize, lines.count());
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Place;
 use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer};
-use crate::event::{Lines, Parser, Timestamp};
+use crate::event::{Lines, Parser, Take, Timestamp};
 
 /// How long anything may take that is waited for; nothing here is about time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,9 +29,8 @@ fn lines_of(bodies: &[String]) -> Lines {
     Parser::new(32 << 10)
         .batch(
             batch.as_bytes(),
-            None,
-            Timestamp::now(),
-            false,
+            (None, Timestamp::now()),
+            Take::All,
             &mut Vec::new(),
             &mut lines,
         )
