@@ -33,6 +33,7 @@ pub(super) const fn reject(status: u16, detail: &'static str) -> Reject {
 /// More than one empty line before a request line, or one that is not CRLF.
 pub(super) const EMPTY_LINE: Reject = reject(400, "The request does not begin with a request line.");
 const MALFORMED: Reject = reject(400, "The request head is malformed.");
+const LINE_END: Reject = reject(400, "A line of the request head does not end with CRLF.");
 const HOST: Reject = reject(400, "A request needs one valid Host header.");
 
 /// A parsed head and what it says about the connection.
@@ -89,8 +90,7 @@ pub(super) fn parse<'h, 'b>(
         target: Target::parse(method, parsed.path.unwrap_or_default())?,
         headers: parsed.headers,
     };
-    head.check_line_ends(input)?;
-    head.obey()?;
+    head.obey(&input[..bytes])?;
     Ok(Some(head))
 }
 
@@ -120,34 +120,30 @@ fn bad_version(input: &[u8]) -> Option<Reject> {
 }
 
 impl Head<'_, '_> {
-    /// Every line ends with CRLF. httparse takes a bare LF, which a proxy in front may take for a part of the line: the
-    /// two would see different headers. The bytes before each name and at the end of the head tell, without another
-    /// pass over it: a head has no other lines.
-    fn check_line_ends(&self, input: &[u8]) -> Result<(), Reject> {
-        let is_bare = |header: &Header<'_>| {
-            // Both lie in `input`, so the difference is the name's place there.
-            let at = header.name.as_ptr().addr() - input.as_ptr().addr();
-            !input[..at].ends_with(b"\r\n")
-        };
-        if !input[..self.bytes].ends_with(b"\r\n\r\n") || self.headers.iter().any(is_bare) {
-            return Err(reject(400, "A line of the request head does not end with CRLF."));
+    /// Reads the headers that frame the request and govern the connection, of the head that lies in `bytes`.
+    fn obey(&mut self, bytes: &[u8]) -> Result<(), Reject> {
+        // Every line has to end with CRLF. httparse takes a bare LF, which a proxy in front may take for a part of the
+        // line: the two would see different headers. The bytes before each name and at the end of the head tell, without
+        // another pass over it, as a head has no other lines.
+        if !bytes.ends_with(b"\r\n\r\n") {
+            return Err(LINE_END);
         }
-        Ok(())
-    }
-
-    /// Reads the headers that frame the request and govern the connection.
-    fn obey(&mut self) -> Result<(), Reject> {
         let mut content_length = None;
         let mut codings = None;
         let mut host_count = 0;
         let (mut close, mut keep_alive, mut is_expectation_known) = (false, false, true);
         for header in self.headers {
             let name = header.name;
+            // Both lie in the same buffer, so the difference is the name's place in it.
+            let at = name.as_ptr().addr() - bytes.as_ptr().addr();
+            if bytes[at - 2] != b'\r' {
+                return Err(LINE_END);
+            }
             // The length tells these names apart; most headers are passed over without a comparison.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => {
                     host_count += 1;
-                    if !is_authority(trim(header.value)) {
+                    if !is_authority(header.value) {
                         return Err(HOST);
                     }
                 }

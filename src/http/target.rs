@@ -45,11 +45,10 @@ const fn classes() -> [u8; 256] {
     classes
 }
 
-/// All classes that occur in `bytes`.
-fn classes_of(bytes: &[u8]) -> u8 {
-    bytes
-        .iter()
-        .fold(0, |classes, &byte| classes | CLASSES[usize::from(byte)])
+/// Where the first character of one of these classes stands.
+fn find(classes: u8, text: &[u8]) -> Option<usize> {
+    text.iter()
+        .position(|&byte| CLASSES[usize::from(byte)] & classes != 0)
 }
 
 /// A valid target.
@@ -77,15 +76,22 @@ impl<'b> Target<'b> {
     }
 
     fn parse_path(target: &'b str) -> Result<Self, Reject> {
-        let (path, query) = match memchr::memchr(b'?', target.as_bytes()) {
-            Some(at) => (&target[..at], &target[at + 1..]),
+        let bytes = target.as_bytes();
+        // Most targets are found to be a plain path here.
+        let Some(special) = find(NOT_IN_PATH | PERCENT, bytes) else {
+            return Ok(Self {
+                path: target,
+                query: "",
+                has_percent: false,
+            });
+        };
+        let (path, query) = match memchr::memchr(b'?', &bytes[special..]) {
+            Some(at) => (&target[..special + at], &target[special + at + 1..]),
             None => (target, ""),
         };
-        let classes = classes_of(path.as_bytes());
-        let has_percent = classes & PERCENT != 0;
-        if classes & NOT_IN_PATH != 0
-            || classes_of(query.as_bytes()) & NOT_IN_QUERY != 0
-            || (has_percent && !is_percent_encoded(path.as_bytes()))
+        let has_percent = bytes[special] == b'%';
+        if (path.len() > special && !is_percent_encoded(&path.as_bytes()[special..]))
+            || find(NOT_IN_QUERY, query.as_bytes()).is_some()
         {
             return Err(TARGET);
         }
@@ -135,13 +141,15 @@ impl<'b> Target<'b> {
     }
 }
 
-/// Whether every `%` is followed by two hexadecimal digits, and none stands for a control character: no path of ours has
-/// one, and who decodes it may end a text or a line there.
+/// Whether the rest of a path has no character that does not belong there, and every `%` is followed by two hexadecimal
+/// digits. None may stand for a control character: no path of ours has one, and who decodes it may end a text or a line
+/// there.
 fn is_percent_encoded(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', text).all(|at| match decoded(&text[at + 1..]) {
-        Some(byte) => !byte.is_ascii_control(),
-        None => false,
-    })
+    find(NOT_IN_PATH, text).is_none()
+        && memchr::memchr_iter(b'%', text).all(|at| match decoded(&text[at + 1..]) {
+            Some(byte) => !byte.is_ascii_control(),
+            None => false,
+        })
 }
 
 /// What two hexadecimal digits at the front of `text` stand for.
@@ -175,15 +183,15 @@ fn decode_unreserved(text: &str, to: &mut String) {
 /// Whether `text` is `host` or `host:port`, as in a `Host` header: not empty, as every request here has a host, and without
 /// a user, as no `http` URL has one.
 pub(super) fn is_authority(text: &[u8]) -> bool {
-    let host = match text {
-        [b'[', ..] => return is_literal(text),
-        _ => text
-            .iter()
-            .position(|&byte| CLASSES[usize::from(byte)] & NOT_IN_HOST != 0)
-            .unwrap_or(text.len()),
-    };
-    let (host, port) = text.split_at(host);
-    !host.is_empty() && is_port(port) && (memchr::memchr(b'%', host).is_none() || is_percent_encoded(host))
+    match find(NOT_IN_HOST | PERCENT, text) {
+        None => !text.is_empty(),
+        Some(0) if text[0] == b'[' => is_literal(text),
+        Some(at) if text[at] == b'%' => {
+            let end = find(NOT_IN_HOST, text).unwrap_or(text.len());
+            is_percent_encoded(&text[..end]) && is_port(&text[end..])
+        }
+        Some(at) => at > 0 && is_port(&text[at..]),
+    }
 }
 
 /// Nothing, or a colon and digits.
