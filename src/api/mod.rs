@@ -126,6 +126,8 @@ impl Service for Session {
                 "GET" | "HEAD" => self.health(output),
                 _ => error::method_not_allowed("GET, HEAD", output),
             },
+            // The server as a whole; the front end passes it on for OPTIONS only.
+            "*" => output.head_only(204, &[("Allow", "GET, HEAD, POST, OPTIONS")]),
             _ => output.detail(404, &[], "Not Found"),
         }
     }

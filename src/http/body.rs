@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::chunked::{Decoder, Malformed};
 use super::socket::Socket;
 use super::wire::{Awaited, Filled, Input, Wire};
 
@@ -20,6 +21,8 @@ pub enum BodyError {
     Closed,
     /// The connection failed in the middle of it, or there is no memory for it.
     Io(io::Error),
+    /// Its chunks are not what the chunked coding allows (400): it has no end, and the connection none but closing.
+    Malformed(&'static str),
     /// It is packed in a way that is not known here (415).
     UnknownCoding,
     /// It does not unpack (400).
@@ -32,6 +35,7 @@ impl BodyError {
         match self {
             Self::TooLarge => (413, "The request body is too large."),
             Self::Closed | Self::Io(_) => (400, "The request body is incomplete."),
+            Self::Malformed(sentence) => (400, sentence),
             Self::UnknownCoding => (
                 415,
                 "The content coding of the request body is not supported; gzip, deflate and zstd are.",
@@ -50,6 +54,7 @@ impl fmt::Display for BodyError {
             Self::TooLarge => to.write_str("the request body is too large"),
             Self::Closed => to.write_str("the peer ended the connection within a request body"),
             Self::Io(error) => write!(to, "the connection failed within a request body: {error}"),
+            Self::Malformed(sentence) => to.write_str(sentence),
             Self::UnknownCoding => to.write_str("the content coding of the request body is not known"),
             Self::Corrupt => to.write_str("the request body does not unpack"),
         }
@@ -169,12 +174,43 @@ pub(super) trait Pieces {
 
 /// How the end of a body is told.
 #[derive(Debug)]
-enum Framing {
+pub(super) enum Framing {
     /// By a count of bytes; `left` are still to be handed out.
     Length { left: u64 },
+    /// By chunks.
+    Chunked(Decoder),
 }
 
-/// A body that was not wholly in the input buffer when its head had been read.
+impl Framing {
+    /// Bytes that can be handed out before the next look at the framing: none at the end of the body, and where more
+    /// input is needed to know.
+    fn left(&self) -> u64 {
+        match self {
+            Self::Length { left } => *left,
+            Self::Chunked(decoder) => decoder.data_left(),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Length { left } => *left == 0,
+            Self::Chunked(decoder) => decoder.is_done(),
+        }
+    }
+}
+
+/// What a service left of a body that was on its way.
+#[derive(Debug)]
+pub(super) enum Rest {
+    /// Nothing: the next request begins at the front of the input.
+    Nothing,
+    /// Something that may be read and thrown away to keep the connection.
+    Discardable(Framing),
+    /// Something that ends the connection: too much, or malformed, or nobody knows whether the peer will send it.
+    Fatal,
+}
+
+/// A body that was not wholly in the input buffer when its head had been read, or is chunked.
 #[derive(Debug)]
 pub(super) struct Incoming<'a, S> {
     wire: &'a mut Wire<S>,
@@ -187,42 +223,69 @@ pub(super) struct Incoming<'a, S> {
 }
 
 impl<'a, S: Socket> Incoming<'a, S> {
-    pub(super) fn with_length(
+    pub(super) fn new(
         wire: &'a mut Wire<S>,
         input: &'a mut Input,
-        length: u64,
+        framing: Framing,
         continue_owed: bool,
     ) -> Self {
         Self {
             wire,
             input,
-            framing: Framing::Length { left: length },
+            framing,
             continue_owed,
             failed: false,
         }
     }
 
-    /// Whether what the service left unread may be thrown away to keep the connection: not when it is more
-    /// than `limit` bytes, nor when the peer waits for `100 Continue` and may or may not send it.
-    pub(super) fn can_discard(&self, limit: u64) -> bool {
-        self.left() == 0 || (self.left() <= limit && !self.continue_owed && !self.failed)
+    /// Tells what is left, and lets go of what of it is here. No more than `limit` bytes are worth reading; how long a
+    /// chunked rest is only shows when it is read.
+    pub(super) fn finish(mut self, limit: u64) -> Rest {
+        if matches!(self.framing, Framing::Chunked(_)) && !self.failed {
+            while let Ok(count @ 1..) = self.advance() {
+                self.consume(count);
+            }
+        }
+        if self.failed {
+            Rest::Fatal
+        } else if self.framing.is_done() {
+            Rest::Nothing
+        } else if self.continue_owed || matches!(self.framing, Framing::Length { left } if left > limit) {
+            Rest::Fatal
+        } else {
+            Rest::Discardable(self.framing)
+        }
     }
 
-    /// Bytes of the body not yet handed out.
-    pub(super) fn left(&self) -> u64 {
-        let Framing::Length { left } = self.framing;
-        left
-    }
-
-    /// Reads to the end. Whether the next request now begins at the front of the input.
-    pub(super) fn discard(mut self) -> bool {
+    /// Reads to the end, but no more than `limit` bytes. Whether the next request now begins at the front of the input.
+    pub(super) fn discard(mut self, limit: u64) -> bool {
+        let mut left = limit;
         loop {
             match self.available().map(<[u8]>::len) {
                 Ok(0) => return true,
-                Ok(count) => self.consume(count),
-                Err(_) => return false,
+                Ok(count) if count as u64 <= left => {
+                    left -= count as u64;
+                    self.consume(count);
+                }
+                Ok(_) | Err(_) => return false,
             }
         }
+    }
+
+    /// Takes the framing off the front of the input. The number of bytes there that can be handed out: none at the end
+    /// and where more input is needed.
+    fn advance(&mut self) -> Result<usize, BodyError> {
+        if let Framing::Chunked(decoder) = &mut self.framing {
+            match decoder.skip_framing(self.input.unused()) {
+                Ok(count) => self.input.consume(count),
+                Err(Malformed(sentence)) => {
+                    self.failed = true;
+                    return Err(BodyError::Malformed(sentence));
+                }
+            }
+        }
+        let left = usize::try_from(self.framing.left()).unwrap_or(usize::MAX);
+        Ok(left.min(self.input.unused().len()))
     }
 
     fn fill(&mut self) -> Result<(), BodyError> {
@@ -246,6 +309,7 @@ impl<S: Socket> Pieces for Incoming<'_, S> {
     fn length(&self) -> Option<u64> {
         match self.framing {
             Framing::Length { left } => Some(left),
+            Framing::Chunked(_) => None,
         }
     }
 
@@ -253,19 +317,24 @@ impl<S: Socket> Pieces for Incoming<'_, S> {
         if self.failed {
             return Err(BodyError::Closed);
         }
-        let Framing::Length { left } = self.framing;
-        if left > 0 && self.input.is_empty() {
+        loop {
+            let count = self.advance()?;
+            if count > 0 || self.framing.is_done() {
+                return Ok(&self.input.unused()[..count]);
+            }
             self.fill()?;
         }
-        let unused = self.input.unused();
-        Ok(&unused[..unused.len().min(usize::try_from(left).unwrap_or(usize::MAX))])
     }
 
     fn consume(&mut self, count: usize) {
-        let Framing::Length { left } = &mut self.framing;
-        *left = left
-            .checked_sub(count as u64)
-            .expect("no more is consumed than was available");
+        match &mut self.framing {
+            Framing::Length { left } => {
+                *left = left
+                    .checked_sub(count as u64)
+                    .expect("no more is consumed than was available");
+            }
+            Framing::Chunked(decoder) => decoder.took(count as u64),
+        }
         self.input.consume(count);
     }
 }

@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::Service;
-use super::body::{Body, Incoming};
+use super::body::{Body, Framing, Incoming, Rest};
+use super::chunked::Decoder;
 use super::control::Control;
 use super::output::{Output, Turn};
 use super::request::{self, HEADERS_MAX, Head, Reject, Request};
@@ -20,6 +21,8 @@ const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Most of a body that a service left unread which is read and thrown away, in bytes, to keep the connection.
 /// Beyond that a new connection is cheaper for both sides.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
+/// The first byte of a TLS handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A connection and its service.
 ///
@@ -35,6 +38,10 @@ pub(super) struct Connection<S, V> {
     /// How much unused input has been parsed in vain: without a new line in what came since there is no
     /// complete head, and a head that comes byte by byte is not parsed for every byte.
     parsed_in_vain: usize,
+    /// The empty line that may stand before a request line has been seen.
+    empty_line_seen: bool,
+    /// No request has been understood yet.
+    is_new: bool,
     is_unsettled: bool,
     /// The service is working on a request that has no answer yet.
     is_in_call: bool,
@@ -64,6 +71,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
             service,
             head_bytes_max,
             parsed_in_vain: 0,
+            empty_line_seen: false,
+            is_new: true,
             is_unsettled: false,
             is_in_call: false,
         }
@@ -119,11 +128,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
 
     /// Takes one request out of the input.
     fn step(&mut self) -> io::Result<Next> {
-        while let [b'\n', ..] | [b'\r', b'\n', ..] = self.input.unused() {
-            // Empty lines before a request are ignored; some clients end a body with one.
-            self.input
-                .consume(1 + usize::from(self.input.unused()[0] == b'\r'));
-            self.parsed_in_vain = 0;
+        if let Err(reject) = self.skip_empty_line() {
+            return Ok(self.reject(reject));
         }
         let unused = self.input.unused();
         if unused.is_empty() {
@@ -143,15 +149,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
                 self.parsed_in_vain = unused.len();
                 return Ok(Next::Input);
             }
-            Err(reject) => {
-                self.reject(reject);
-                return Ok(Next::EndWithInput);
-            }
+            Err(reject) => return Ok(self.reject(reject)),
         };
         self.parsed_in_vain = 0;
+        self.empty_line_seen = false;
+        self.is_new = false;
         let head_bytes = head.bytes;
         let behind = &unused[head_bytes..];
-        if head.content_length > behind.len() as u64 {
+        if head.is_chunked || head.content_length > behind.len() as u64 {
             self.head_copy.clear();
             self.head_copy.extend_from_slice(&unused[..head_bytes]);
             return self.call_with_body_on_its_way();
@@ -162,8 +167,9 @@ impl<S: Socket, V: Service> Connection<S, V> {
         self.is_unsettled = true;
         self.is_in_call = true;
         self.output.begin_turn(turn);
-        self.service
-            .call(&mut Request::new(head, Body::whole(body)), &mut self.output);
+        let mut path_room = String::new();
+        let mut request = Request::new(head, Body::whole(body), &mut path_room);
+        self.service.call(&mut request, &mut self.output);
         let is_last = self.output.end_turn();
         self.is_in_call = false;
         self.input.consume(used);
@@ -181,47 +187,74 @@ impl<S: Socket, V: Service> Connection<S, V> {
         };
         self.input.consume(head.bytes);
         let turn = turn_of(&head, self.wire.is_stopping());
-        let (length, expects_continue) = (head.content_length, head.expects_continue);
-        let continue_owed = expects_continue && self.input.is_empty();
-        let mut incoming = Incoming::with_length(&mut self.wire, &mut self.input, length, continue_owed);
+        let continue_owed = head.expects_continue && self.input.is_empty();
+        let framing = match head.is_chunked {
+            true => Framing::Chunked(Decoder::new()),
+            false => Framing::Length {
+                left: head.content_length,
+            },
+        };
+        let mut incoming = Incoming::new(&mut self.wire, &mut self.input, framing, continue_owed);
         self.is_unsettled = true;
         self.is_in_call = true;
         self.output.begin_turn(turn);
-        self.service.call(
-            &mut Request::new(head, Body::on_its_way(&mut incoming)),
-            &mut self.output,
-        );
+        let mut path_room = String::new();
+        let mut request = Request::new(head, Body::on_its_way(&mut incoming), &mut path_room);
+        self.service.call(&mut request, &mut self.output);
         let is_last = self.output.end_turn();
         self.is_in_call = false;
-        let left = incoming.left();
-        if !incoming.can_discard(DISCARD_BYTES_MAX) {
+        let rest = incoming.finish(DISCARD_BYTES_MAX);
+        if matches!(rest, Rest::Fatal) {
             self.output.close_turn();
-            self.stream_if_any()?;
-            return Ok(Next::EndWithInput);
         }
         self.stream_if_any()?;
-        if left > 0 {
-            if is_last {
-                return Ok(Next::EndWithInput);
+        match rest {
+            Rest::Fatal => Ok(Next::EndWithInput),
+            Rest::Discardable(_) if is_last => Ok(Next::EndWithInput),
+            Rest::Nothing if is_last => Ok(Next::End),
+            Rest::Nothing => Ok(Next::Request),
+            Rest::Discardable(framing) => {
+                // The answer does not wait for what nobody reads.
+                self.flush()?;
+                let rest = Incoming::new(&mut self.wire, &mut self.input, framing, false);
+                match rest.discard(DISCARD_BYTES_MAX) {
+                    true => Ok(Next::Request),
+                    false => Ok(Next::EndWithInput),
+                }
             }
-            // The answer does not wait for what nobody reads.
-            self.flush()?;
-            if !Incoming::with_length(&mut self.wire, &mut self.input, left, false).discard() {
-                return Ok(Next::End);
-            }
-        } else if is_last {
-            return Ok(Next::End);
         }
-        Ok(Next::Request)
     }
 
-    fn reject(&mut self, Reject { status, detail }: Reject) {
-        self.output.begin_turn(Turn {
-            close: true,
-            is_http10: false,
-            is_head: false,
-        });
-        self.output.detail(status, &[], detail);
+    /// One empty line before a request line is ignored, as some clients end a body with one. More of them, or a bare LF,
+    /// no client sends; httparse would pass over them.
+    fn skip_empty_line(&mut self) -> Result<(), Reject> {
+        while let [b'\r' | b'\n', ..] = self.input.unused() {
+            match self.input.unused() {
+                [b'\r', b'\n', ..] if !self.empty_line_seen => {
+                    self.input.consume(2);
+                    self.empty_line_seen = true;
+                    self.parsed_in_vain = 0;
+                }
+                [b'\r', b'\n', ..] | [b'\n', ..] => return Err(request::EMPTY_LINE),
+                // The LF is on its way, or parsing will miss it.
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what is no request. A peer that begins with a TLS handshake gets no answer: it could not read one.
+    fn reject(&mut self, Reject { status, detail }: Reject) -> Next {
+        let input = self.input.unused();
+        if !(self.is_new && input.first() == Some(&TLS_HANDSHAKE)) {
+            self.output.begin_turn(Turn {
+                close: true,
+                is_http10: false,
+                is_head: input.starts_with(b"HEAD "),
+            });
+            self.output.detail(status, &[], detail);
+        }
+        Next::EndWithInput
     }
 
     fn stream_if_any(&mut self) -> io::Result<()> {

@@ -44,6 +44,7 @@
 //! are answered with `Connection: close`.
 
 mod body;
+mod chunked;
 mod coding;
 mod connection;
 mod control;
@@ -55,6 +56,7 @@ mod server;
 mod socket;
 mod status;
 mod stream;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wire;
