@@ -416,3 +416,34 @@ fn of_a_long_partial_batch_that_is_cut_off_the_answer_says_what_is_stored() {
     server.stop();
     assert_eq!(log::lines(&launch.log()).len() as u64, stored);
 }
+
+#[test]
+fn what_all_connections_receive_at_once_is_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Launch::new(folder.path())
+        .set("METRICS_BATCH_BYTES_MAX", "1MiB")
+        .set("METRICS_INFLIGHT_BYTES_MAX", "1MiB")
+        .start();
+    let body = long_events(800);
+    let (most, rest) = body.split_at(body.len() - 10);
+    let mut slow = server.connect();
+    let length = body.len().to_string();
+    slow.send(&http::head("POST", BATCH, &[("Content-Length", &length)]))
+        .unwrap();
+    slow.send(most.as_bytes()).unwrap();
+    let refused = common::await_some("a refusal while another body takes all", || {
+        let answer = server.connect().post(BATCH, &body);
+        (answer.status != 202).then_some(answer)
+    });
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    let detail = refused.expect(503).json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("METRICS_INFLIGHT_BYTES_MAX"), "{detail}");
+    // Small ones need nothing of it.
+    assert_stored(
+        &Form::Ndjson.send(&mut server.connect(), BATCH, &events(100)),
+        100,
+    );
+    slow.send(rest.as_bytes()).unwrap();
+    assert_stored(&slow.answer(), 800);
+    assert_stored(&server.connect().post(BATCH, &body), 800);
+}

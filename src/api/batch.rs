@@ -6,7 +6,9 @@
 //! much that is.
 
 use std::io;
+use std::sync::Arc;
 
+use super::budget::Held;
 use super::intake::Intake;
 use super::{Session, ack, error};
 use crate::event::{Lines, Rejected, Rejection, Take, Timestamp};
@@ -20,6 +22,8 @@ const PART_BYTES: usize = 8 << 20;
 /// Why a batch ends before its body does, or at an end that makes it useless.
 enum Failure {
     Body(BodyError),
+    /// No memory is left for bodies.
+    Busy,
     Rejected(Rejection),
     Refused(Refused),
 }
@@ -27,6 +31,7 @@ enum Failure {
 /// The lines of a batch on their way into the journal.
 struct Storing<'a> {
     intake: &'a mut Intake,
+    held: &'a Held<'a>,
     level: Level,
     stored: usize,
     refused: Option<Refused>,
@@ -42,10 +47,12 @@ impl Storing<'_> {
 
     /// As a part of what is still being read.
     fn store_part(&mut self, lines: &mut Lines) -> io::Result<()> {
-        self.store(lines).map_err(|refused| {
+        let stored = self.store(lines).map_err(|refused| {
             self.refused = Some(refused);
             io::Error::other("no room")
-        })
+        });
+        self.held.release();
+        stored
     }
 }
 
@@ -57,11 +64,13 @@ impl Session {
         let Some(partial) = partial_of(request, output) else {
             return;
         };
-        let spare = &self.shared.spare;
+        let shared = Arc::clone(&self.shared);
+        let (spare, held) = (&shared.spare, shared.budget.hold());
         let (mut unpacked, mut gathered, mut lines) = (spare.bytes(), spare.bytes(), spare.lines());
         let begin = self.intake.begin_batch();
         let mut storing = Storing {
             intake: &mut self.intake,
+            held: &held,
             level,
             stored: 0,
             refused: None,
@@ -70,7 +79,7 @@ impl Session {
         let packed = request.header("content-encoding");
         let read = request
             .body
-            .decoded(packed, self.shared.batch_bytes_max, &mut unpacked)
+            .decoded(packed, shared.batch_bytes_max, &mut unpacked)
             .and_then(|body| {
                 let mut part = |lines: &mut Lines| storing.store_part(lines);
                 let take = match partial {
@@ -80,12 +89,14 @@ impl Session {
                     },
                     false => Take::All,
                 };
+                let body = held.metered(body);
                 Ok(self
                     .parser
                     .batch(body, context, take, &mut gathered, &mut lines)?)
             });
         let read = match (read, storing.refused.take()) {
             (_, Some(refused)) => Err(Failure::Refused(refused)),
+            (Err(_), None) if held.is_exhausted() => Err(Failure::Busy),
             (Err(error), None) => Err(Failure::Body(error)),
             (Ok(Err(rejection)), None) => Err(Failure::Rejected(rejection)),
             (Ok(Ok(rejected)), None) => match storing.store(&mut lines) {
@@ -109,19 +120,17 @@ impl Session {
             Err(failure) if stored == 0 => refuse(failure, output),
             Err(failure) => refuse_rest(failure, stored, output),
         }
-        self.shared.spare.give_bytes(unpacked);
-        self.shared.spare.give_bytes(gathered);
-        self.shared.spare.give_lines(lines);
+        spare.give_bytes(unpacked);
+        spare.give_bytes(gathered);
+        spare.give_lines(lines);
     }
 }
 
 /// The answer to a batch of which nothing is stored.
 fn refuse(failure: Failure, output: &mut Output) {
     match failure {
-        Failure::Body(error) => {
-            let (status, sentence) = error.answer();
-            output.detail(status, &[], sentence);
-        }
+        Failure::Body(error) => error::unreadable(error, output),
+        Failure::Busy => error::busy(output),
         Failure::Rejected(rejection) => error::rejected(rejection, output),
         Failure::Refused(refused) => error::refused(refused, output),
     }
@@ -132,6 +141,7 @@ fn refuse(failure: Failure, output: &mut Output) {
 fn refuse_rest(failure: Failure, stored: usize, output: &mut Output) {
     let (status, sentence) = match failure {
         Failure::Body(error) => error.answer(),
+        Failure::Busy => (503, error::BUSY),
         Failure::Rejected(Rejection::NotUtf8) => (400, "The request body is not UTF-8."),
         Failure::Rejected(_) => (413, "The events are too large."),
         Failure::Refused(_) => (503, error::JOURNAL_FULL),

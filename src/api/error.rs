@@ -1,12 +1,15 @@
 //! Answers to requests that are refused.
 
 use crate::event::Rejection;
-use crate::http::Output;
+use crate::http::{BodyError, Output};
 use crate::ingest::Refused;
 
 /// Seconds after which a refused client may come back: the journal has been written by then, or a disk is full and a
 /// person has to look.
 pub const RETRY_AFTER: (&str, &str) = ("Retry-After", "1");
+
+/// What a refusal for want of memory says.
+pub const BUSY: &str = "Too much is being received at once (METRICS_INFLIGHT_BYTES_MAX). Try again.";
 
 /// What a refusal for want of room says.
 pub const JOURNAL_FULL: &str = "The journal is full: the log cannot take events as fast as they arrive.";
@@ -23,6 +26,17 @@ pub fn rejected(rejection: Rejection, output: &mut Output) {
         Rejection::Invalid(detail) => invalid(&detail, output),
         Rejection::TooLarge => too_large_for_journal(output),
     }
+}
+
+/// The answer to a body that cannot be read.
+pub fn unreadable(failure: BodyError, output: &mut Output) {
+    let (status, sentence) = failure.answer();
+    output.detail(status, &[], sentence);
+}
+
+/// 503 for a body that there is no memory for among all those being read.
+pub fn busy(output: &mut Output) {
+    output.detail(503, &[RETRY_AFTER], BUSY);
 }
 
 /// The answer to events that the journal has no room for.

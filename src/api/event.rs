@@ -1,7 +1,10 @@
 //! `POST /api/metrics/event`: one event.
 
+use std::io::Read;
+use std::sync::Arc;
+
 use super::{Session, ack, error};
-use crate::http::{Output, Request};
+use crate::http::{BodyError, Output, Request};
 use crate::ingest::Level;
 
 /// Bytes that a stored line has beyond the body it came from and the user agent: the names of its five members, a time
@@ -17,20 +20,28 @@ impl Session {
         };
         let agent = request.header("user-agent");
         let packed = request.header("content-encoding");
-        let mut scratch = std::mem::take(&mut self.body);
-        let mut unpacked = std::mem::take(&mut self.unpacked);
-        let limit = self.shared.event_bytes_max;
-        match request
-            .body
-            .read_decoded(packed, limit, &mut scratch, &mut unpacked)
+        if packed.is_none()
+            && let Some(body) = request.body.in_memory()
         {
-            Ok(body) => self.single(body, agent, level, output),
-            Err(failure) => {
-                let (status, sentence) = failure.answer();
-                output.detail(status, &[], sentence);
-            }
+            return match body.len() <= self.shared.event_bytes_max {
+                true => self.single(body, agent, level, output),
+                false => error::unreadable(BodyError::TooLarge, output),
+            };
         }
-        (self.body, self.unpacked) = (scratch, unpacked);
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        let shared = Arc::clone(&self.shared);
+        let held = shared.budget.hold();
+        let read = request
+            .body
+            .decoded(packed, shared.event_bytes_max, &mut self.unpacked)
+            .and_then(|packed| Ok(held.metered(packed).read_to_end(&mut body)?));
+        match read {
+            Ok(_) => self.single(&body, agent, level, output),
+            Err(_) if held.is_exhausted() => error::busy(output),
+            Err(failure) => error::unreadable(failure, output),
+        }
+        self.body = body;
     }
 
     fn single(&mut self, body: &[u8], agent: Option<&[u8]>, level: Level, output: &mut Output) {

@@ -11,6 +11,7 @@
 mod ack;
 mod batch;
 mod behavior;
+mod budget;
 mod error;
 mod event;
 mod health;
@@ -43,6 +44,7 @@ struct Shared {
     may_read: bool,
     view: View,
     spare: spare::Spare,
+    budget: budget::Budget,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
 }
@@ -71,6 +73,7 @@ impl Api {
             may_read: config.may_read(),
             view,
             spare: spare::Spare::new(),
+            budget: budget::Budget::new(config.inflight_bytes_max),
         };
         Api {
             shared: Arc::new(shared),

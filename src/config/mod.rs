@@ -43,6 +43,8 @@ pub struct Config {
     pub event_bytes_max: usize,
     /// Longest body of a batch, in bytes, packed and unpacked.
     pub batch_bytes_max: usize,
+    /// Bytes of bodies that are being read, over all connections.
+    pub inflight_bytes_max: usize,
     /// Longest stored line with its newline, in bytes.
     pub line_bytes_max: usize,
     /// Whether the read side may be used on an address that is not loopback.
@@ -118,6 +120,8 @@ impl Config {
             ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
             event_bytes_max: get!("METRICS_EVENT_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             batch_bytes_max: get!("METRICS_BATCH_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
+            inflight_bytes_max: get!("METRICS_INFLIGHT_BYTES_MAX", |text| size(text, 1 << 20, 1 << 40))
+                as usize,
             line_bytes_max: get!("METRICS_LINE_BYTES_MAX", |text| size(text, 1 << 10, 1 << 20)) as usize,
             public_reads: get!("METRICS_PUBLIC_READS", switch),
             shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
@@ -142,6 +146,13 @@ impl Config {
                  METRICS_JOURNAL_BYTES_MAX ({:?})",
                 text("METRICS_LINE_BYTES_MAX"),
                 text("METRICS_JOURNAL_BYTES_MAX"),
+            )));
+        }
+        if config.batch_bytes_max > config.inflight_bytes_max {
+            return Err(ConfigError(format!(
+                "METRICS_INFLIGHT_BYTES_MAX: {:?} is not allowed; it is at least METRICS_BATCH_BYTES_MAX ({:?})",
+                text("METRICS_INFLIGHT_BYTES_MAX"),
+                text("METRICS_BATCH_BYTES_MAX"),
             )));
         }
         Ok(config)
@@ -252,6 +263,7 @@ mod tests {
             ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "from 0s"),
             ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),
+            ("METRICS_INFLIGHT_BYTES_MAX", "1KiB", "from 1MiB to 1024GiB"),
             ("METRICS_LINE_BYTES_MAX", "1.5MiB", "to 1MiB"),
             ("METRICS_EVENT_NAMES_MAX", "", "from 1 to 1000000"),
             ("METRICS_PUBLIC_READS", "perhaps", "`on` or `off`"),
@@ -272,6 +284,18 @@ mod tests {
                 "{name} is not tested"
             );
         }
+    }
+
+    #[test]
+    fn one_batch_must_fit_into_what_all_may_hold() {
+        assert!(with("METRICS_INFLIGHT_BYTES_MAX", "64MiB").is_ok());
+        let error = with("METRICS_INFLIGHT_BYTES_MAX", "63MiB")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("METRICS_INFLIGHT_BYTES_MAX: \"63MiB\""),
+            "{error}"
+        );
     }
 
     #[test]

@@ -135,6 +135,15 @@ pub const SETTINGS: &[Setting] = &[
         help: "Longest body of a batch, also after unpacking",
     },
     Setting {
+        variable: "METRICS_INFLIGHT_BYTES_MAX",
+        flag: "inflight-bytes-max",
+        value: "SIZE",
+        default: "256MiB",
+        help: "Bytes of bodies that are being received at once, over all connections; beyond that requests are refused with \
+               503. The default holds four of the longest batches; bodies of up to 64 KiB, and what a long partial batch \
+               has stored, do not count",
+    },
+    Setting {
         variable: "METRICS_LINE_BYTES_MAX",
         flag: "line-bytes-max",
         value: "SIZE",

@@ -8,8 +8,6 @@ use super::socket::Socket;
 use super::wire::{Awaited, Filled, Input, Wire};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// Most that a gathering read sets aside before the bytes are there, in bytes: a length is only a claim.
-const RESERVE_BYTES_MAX: usize = 256 * 1024;
 
 /// Why a body could not be read.
 #[derive(Debug)]
@@ -128,40 +126,12 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// All that is left, if no longer than `limit` bytes. A body in memory is lent from there and not
-    /// copied; any other is gathered in `scratch`, whose contents are replaced.
-    pub fn read_all<'x>(&mut self, limit: usize, scratch: &'x mut Vec<u8>) -> Result<&'x [u8], BodyError>
-    where
-        'a: 'x,
-    {
+    /// All that is left, where it is in memory already. It is lent from there and counts as read.
+    pub fn in_memory(&mut self) -> Option<&'a [u8]> {
         match &mut self.source {
-            Source::Whole(bytes) if bytes.len() > limit => Err(BodyError::TooLarge),
-            Source::Whole(bytes) => Ok(std::mem::take(bytes)),
-            Source::OnItsWay(pieces) => {
-                scratch.clear();
-                gather(*pieces, limit, scratch)?;
-                Ok(scratch)
-            }
+            Source::Whole(bytes) => Some(std::mem::take(bytes)),
+            Source::OnItsWay(_) => None,
         }
-    }
-}
-
-fn gather(pieces: &mut dyn Pieces, limit: usize, to: &mut Vec<u8>) -> Result<(), BodyError> {
-    if let Some(length) = pieces.length() {
-        let length = usize::try_from(length).ok().filter(|&length| length <= limit);
-        to.reserve(length.ok_or(BodyError::TooLarge)?.min(RESERVE_BYTES_MAX));
-    }
-    loop {
-        let piece = pieces.available()?;
-        let count = piece.len();
-        if count == 0 {
-            return Ok(());
-        }
-        if count > limit - to.len() {
-            return Err(BodyError::TooLarge);
-        }
-        to.extend_from_slice(piece);
-        pieces.consume(count);
     }
 }
 

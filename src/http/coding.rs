@@ -66,29 +66,6 @@ impl<'a> Body<'a> {
             end: 0,
         }))
     }
-
-    /// As [`Body::read_all`], decoded as [`Body::decoded`] does it. A body without a coding is lent as `read_all` lends
-    /// it; an unpacked one is in `scratch`.
-    ///
-    /// # Errors
-    /// Those of `read_all`, of `decoded`, and [`BodyError::Corrupt`].
-    pub fn read_decoded<'x>(
-        &mut self,
-        coding: Option<&[u8]>,
-        limit: usize,
-        scratch: &'x mut Vec<u8>,
-        unpacked: &mut Vec<u8>,
-    ) -> Result<&'x [u8], BodyError>
-    where
-        'a: 'x,
-    {
-        if coding.is_none() {
-            return self.read_all(limit, scratch);
-        }
-        scratch.clear();
-        self.decoded(coding, limit, unpacked)?.read_to_end(scratch)?;
-        Ok(scratch)
-    }
 }
 
 /// A body as a reader, of no more than so many bytes.
@@ -259,10 +236,12 @@ mod tests {
     }
 
     fn decoded(coding: &str, packed: &[u8], limit: usize) -> Result<Vec<u8>, u16> {
-        let (mut scratch, mut unpacked) = (Vec::new(), Vec::new());
-        let read =
-            Body::whole(packed).read_decoded(Some(coding.as_bytes()), limit, &mut scratch, &mut unpacked);
-        read.map(<[u8]>::to_vec).map_err(|error| error.answer().0)
+        let (mut unpacked, mut text) = (Vec::new(), Vec::new());
+        let mut body = Body::whole(packed);
+        let read = body
+            .decoded(Some(coding.as_bytes()), limit, &mut unpacked)
+            .and_then(|mut body| Ok(body.read_to_end(&mut text)?));
+        read.map(|_| text).map_err(|error| error.answer().0)
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! - A panic of a service ends its connection and nothing else.
 //!
 //! **Bounds.** Connections and head size: [`Limits`]; headers: 128. Input buffer: 8 to 64 KiB, larger bodies
-//! pass through it in pieces, and how much of one is kept is the service's decision ([`Body::read_all`]'s
+//! pass through it in pieces, and how much of one is kept is the service's decision ([`Body::decoded`]'s
 //! limit). Output: flushed at 64 KiB; one answer may be larger, or streamed in chunks of 32 KiB. An idle
 //! connection keeps no more than 64 KiB of each. A steady keep-alive connection allocates nothing.
 //!

@@ -213,6 +213,11 @@ impl Server {
         kill_process(pid, signal).expect("the child can be signalled");
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);

@@ -1,0 +1,154 @@
+//! The bytes of bodies that are being read, over all connections.
+//!
+//! Each body has a limit, and so has the number of connections, but their product is more memory than there is. So a body
+//! that is longer than what its connection's input buffer holds takes the rest from here, step by step while it comes, and
+//! gives it back when its request is done with it. Who finds nothing left is refused (503 with `Retry-After`) and keeps
+//! nothing.
+//!
+//! Owner: shared by all sessions; a [`Held`] belongs to one request. Bound: `METRICS_INFLIGHT_BYTES_MAX`.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a body may have without asking: the connection's input buffer, which is there in any case.
+const FREE_BYTES: usize = 64 << 10;
+/// What is taken at a time.
+const STEP_BYTES: usize = 256 << 10;
+
+/// What is left for bodies.
+pub struct Budget {
+    /// Taken and given back by requests. Relaxed: a count that vouches for nothing else.
+    left: AtomicUsize,
+}
+
+impl Budget {
+    pub fn new(bytes: usize) -> Budget {
+        Budget {
+            left: AtomicUsize::new(bytes),
+        }
+    }
+
+    /// For one request, that holds nothing yet.
+    pub fn hold(&self) -> Held<'_> {
+        Held {
+            budget: self,
+            granted: Cell::new(FREE_BYTES),
+            used: Cell::new(0),
+            exhausted: Cell::new(false),
+        }
+    }
+}
+
+/// What one request holds. Given back on drop.
+pub struct Held<'b> {
+    budget: &'b Budget,
+    granted: Cell<usize>,
+    used: Cell<usize>,
+    exhausted: Cell<bool>,
+}
+
+impl Held<'_> {
+    /// `body`, every byte of which is held from when it is consumed.
+    pub fn metered<R>(&self, body: R) -> Metered<'_, R> {
+        Metered { body, held: self }
+    }
+
+    /// The reading ended because nothing was left.
+    pub fn is_exhausted(&self) -> bool {
+        self.exhausted.get()
+    }
+
+    /// What has been read so far is not kept any longer.
+    pub fn release(&self) {
+        let granted = self.granted.replace(FREE_BYTES);
+        self.budget
+            .left
+            .fetch_add(granted - FREE_BYTES, Ordering::Relaxed);
+        self.used.set(0);
+    }
+
+    fn use_up(&self, bytes: usize) {
+        let used = self.used.get() + bytes;
+        self.used.set(used);
+        let missing = used.saturating_sub(self.granted.get());
+        if missing > 0 {
+            let wanted = missing.next_multiple_of(STEP_BYTES);
+            let taken = self
+                .budget
+                .left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    left.checked_sub(wanted)
+                });
+            match taken {
+                Ok(_) => self.granted.set(self.granted.get() + wanted),
+                Err(_) => self.exhausted.set(true),
+            }
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// A body and who holds its bytes.
+pub struct Metered<'h, R> {
+    body: R,
+    held: &'h Held<'h>,
+}
+
+impl<R: BufRead> BufRead for Metered<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.held.is_exhausted() {
+            return Err(io::Error::other("no memory is left for bodies"));
+        }
+        self.body.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.held.use_up(count);
+        self.body.consume(count);
+    }
+}
+
+impl<R: BufRead> Read for Metered<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let count = piece.len().min(to.len());
+        to[..count].copy_from_slice(&piece[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(held: &Held<'_>, bytes: usize) -> bool {
+        let body = vec![b'x'; bytes];
+        let read = held.metered(&body[..]).read_to_end(&mut Vec::new());
+        assert_eq!(read.is_err(), held.is_exhausted());
+        read.is_ok()
+    }
+
+    #[test]
+    fn bodies_share_what_there_is_and_give_it_back() {
+        let budget = Budget::new(2 * STEP_BYTES);
+        let (small, large, other) = (budget.hold(), budget.hold(), budget.hold());
+        assert!(read(&large, FREE_BYTES + 2 * STEP_BYTES));
+        assert!(read(&small, FREE_BYTES));
+        assert!(!read(&other, FREE_BYTES + 1));
+        drop((large, other));
+        let other = budget.hold();
+        assert!(read(&other, FREE_BYTES + STEP_BYTES + 1));
+        other.release();
+        assert!(read(&other, FREE_BYTES + 2 * STEP_BYTES));
+        assert!(!read(&other, 1));
+        drop((small, other));
+        assert_eq!(budget.left.into_inner(), 2 * STEP_BYTES);
+    }
+}
