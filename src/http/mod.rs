@@ -49,6 +49,8 @@ mod coding;
 mod connection;
 mod control;
 mod date;
+#[cfg(test)]
+mod framing_tests;
 mod output;
 mod query;
 mod request;

@@ -31,6 +31,7 @@ pub enum End {
     Waits(&'static [u16]),
 }
 
+/// A raw request, or several.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: &'static str,
