@@ -55,7 +55,7 @@ impl Ledger {
 
 /// Takes an answer and checks what all of them have to have.
 fn take(client: &mut Client, case: &Case, choice: &[u16], is_head: bool) -> Answer {
-    let name = case.name;
+    let name = format!("{} ({:?})", case.name, case.level);
     let taken = loop {
         let taken = if is_head {
             client.try_answer_head()
@@ -160,6 +160,17 @@ fn start() -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().unwrap();
     let server = Launch::new(folder.path()).start();
     (folder, server)
+}
+
+#[test]
+fn the_table_holds_the_whole_suite() {
+    let cases = cases::all();
+    let mut names: Vec<_> = cases.iter().map(|case| case.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), cases.len(), "a name is there twice");
+    names.retain(|name| !name.starts_with("OWN"));
+    assert_eq!(names.len(), 215);
 }
 
 #[test]

@@ -19,13 +19,15 @@
 //!   one gets a 500.
 //! - No answer leaves unless `settle` has run after the call that gave it.
 //! - What was answered does not wait for input: before every read that may park, the output has left.
-//! - A head that cannot be understood is answered and ends the connection, as nobody knows where the next
-//!   request begins.
+//! - A request is taken only when it has one meaning (`docs/HTTP.md` has the table). One whose head or framing can
+//!   be read in two ways is answered and ends the connection, as nobody knows where the next request begins: no byte
+//!   of a body is ever read as a request.
 //! - A read that came back short is not followed by another before an event; after a hang-up the socket is
 //!   read to its end, for which the edge-triggered registration gives no further event.
 //! - A panic of a service ends its connection and nothing else.
 //!
-//! **Bounds.** Connections and head size: [`Limits`]; headers: 128. Input buffer: 8 to 64 KiB, larger bodies
+//! **Bounds.** Connections and head size: [`Limits`]; headers: 128; target: 8 KiB; chunk extensions and trailer fields
+//! of a body: 16 KiB each. Input buffer: 8 to 64 KiB, larger bodies
 //! pass through it in pieces, and how much of one is kept is the service's decision ([`Body::decoded`]'s
 //! limit). Output: flushed at 64 KiB; one answer may be larger, or streamed in chunks of 32 KiB. An idle
 //! connection keeps no more than 64 KiB of each. A steady keep-alive connection allocates nothing.
@@ -49,6 +51,8 @@ mod coding;
 mod connection;
 mod control;
 mod date;
+#[cfg(test)]
+mod framing_tests;
 mod output;
 mod query;
 mod request;

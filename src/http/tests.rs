@@ -474,6 +474,27 @@ fn unread_bodies_are_thrown_away_or_end_the_connection() {
     assert_eq!((answer.status(), answer.header("Connection")), (403, None));
     client.send(rest);
     assert_eq!(client.send(post("/echo", "next")).answer().text(), "next");
+    // Chunked: here, on its way, and malformed, which is known before the answer leaves or only after it.
+    let head = "GET /unread HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = client
+        .send(head.to_owned() + "4\r\nbody\r\n0\r\nA: b\r\n\r\n")
+        .answer();
+    assert_eq!((answer.status(), answer.header("Connection")), (403, None));
+    assert_eq!(client.send(head).answer().status(), 403);
+    client.send("4\r\nbody\r\n").send("0\r\n\r\n");
+    assert_eq!(client.send(post("/echo", "next")).answer().text(), "next");
+    let mut other = Client::new(&server);
+    let answer = other.send(head.to_owned() + "4\r\nbody\n").answer();
+    assert_eq!(
+        (answer.status(), answer.header("Connection")),
+        (403, Some("close"))
+    );
+    other.expect_end();
+    let mut other = Client::new(&server);
+    let answer = other.send(head).answer();
+    assert_eq!((answer.status(), answer.header("Connection")), (403, None));
+    other.send("+4\r\n".to_owned() + &get("/prepared"));
+    other.expect_end();
     // Too large to wait for: the answer survives although the peer goes on sending.
     let answer = client.send(post("/unread", &"x".repeat(3_000_000))).answer();
     assert_eq!(

@@ -1,0 +1,216 @@
+//! The connection's loop on a scripted socket: what the peer sends arrives in exactly the pieces the script says. Every
+//! split of a case has to lead to the same calls and the same answers as the whole. The cases are those that are also
+//! played against the real server, where their outcomes are checked.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::connection::Connection;
+use super::control::Control;
+use super::socket::{Events, Socket};
+use super::{Limits, Output, Request, Service};
+
+#[allow(dead_code)]
+#[path = "../../tests/framing/cases.rs"]
+mod cases;
+
+/// Beyond so many bytes a case is split at some places only: it is its length that matters.
+const SPLITS_MAX: usize = 1500;
+
+/// What the server wrote, and what it called its service with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Trace {
+    written: Vec<u8>,
+    calls: Vec<String>,
+}
+
+/// Hands out one piece a read, then the end.
+struct Script {
+    pieces: Vec<Vec<u8>>,
+    trace: Arc<Mutex<Trace>>,
+}
+
+impl Socket for Script {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.pieces.last_mut() else {
+            return Ok(0);
+        };
+        let count = piece.len().min(to.len());
+        to[..count].copy_from_slice(&piece[..count]);
+        piece.drain(..count);
+        if piece.is_empty() {
+            self.pieces.pop();
+        }
+        Ok(count)
+    }
+
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.trace.lock().unwrap().written.extend_from_slice(from);
+        Ok(from.len())
+    }
+
+    fn wait(&self) -> Events {
+        Events::READABLE
+    }
+
+    fn shut_write(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads the bodies of POST and leaves all others.
+struct Recorder {
+    trace: Arc<Mutex<Trace>>,
+    scratch: Vec<u8>,
+}
+
+impl Service for Recorder {
+    fn call(&mut self, request: &mut Request<'_>, output: &mut Output) {
+        let mut call = format!("{} {} ", request.method(), request.path());
+        if request.method() == "POST" {
+            match request.body.read_all(1 << 20, &mut self.scratch) {
+                Ok(body) => {
+                    call.push_str(&String::from_utf8_lossy(body));
+                    output.json(200, &[], body);
+                }
+                Err(failure) => {
+                    let (status, sentence) = failure.answer();
+                    call.push_str(sentence);
+                    output.detail(status, &[], sentence);
+                }
+            }
+        } else {
+            output.json(200, &[], b"{}");
+        }
+        self.trace.lock().unwrap().calls.push(call);
+    }
+}
+
+/// Plays pieces to the end of the connection. Taken out is what may differ: dates, and what depends on how much is there when
+/// it is written: whether a body is asked for, and whether an answer already knows that the unread body behind it is malformed.
+fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
+    let trace = Arc::new(Mutex::new(Trace::default()));
+    let script = Script {
+        pieces: pieces
+            .filter(|piece| !piece.is_empty())
+            .rev()
+            .map(<[u8]>::to_vec)
+            .collect(),
+        trace: trace.clone(),
+    };
+    let recorder = Recorder {
+        trace: trace.clone(),
+        scratch: Vec::new(),
+    };
+    Connection::new(script, recorder, Control::new(Limits::default())).run();
+    let mut trace = trace.lock().unwrap().clone();
+    let text = String::from_utf8(trace.written).unwrap();
+    let lines = text
+        .replace("HTTP/1.1 100 Continue\r\n\r\n", "")
+        .split_inclusive("\r\n")
+        .filter(|line| !line.starts_with("Date: ") && *line != "Connection: close\r\n")
+        .collect::<String>();
+    trace.written = lines.into_bytes();
+    trace
+}
+
+/// Played whole, split at every byte and byte by byte: always the same.
+fn play_every_way(name: &str, bytes: &[u8]) -> Trace {
+    let whole = play([bytes].into_iter());
+    let step = bytes.len() / SPLITS_MAX * 97 + 1;
+    for split in (1..bytes.len()).step_by(step) {
+        let (first, second) = bytes.split_at(split);
+        assert_eq!(
+            play([first, second].into_iter()),
+            whole,
+            "{name}, split at {split}"
+        );
+    }
+    assert_eq!(play(bytes.chunks(step)), whole, "{name}, byte by byte");
+    whole
+}
+
+#[test]
+fn every_split_of_every_case_has_the_outcome_of_the_whole() {
+    for case in cases::all() {
+        let alone = play_every_way(case.name, &case.bytes);
+        assert!(
+            !alone
+                .calls
+                .iter()
+                .any(|call| call.contains("smuggled") && !call.contains("HTTP/1.1")),
+            "{}: {alone:?}",
+            case.name
+        );
+        // Between two others nothing changes, but that the one behind it is called only if the connection is kept.
+        let other = b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n";
+        let between = play_every_way(case.name, &[&other[..], &case.bytes, other].concat());
+        assert_eq!(between.calls[0], "GET /other ", "{}", case.name);
+        let is_last_called =
+            between.calls.len() > 1 && between.calls.last().is_some_and(|call| call == "GET /other ");
+        assert_eq!(
+            is_last_called,
+            case.end == cases::End::Kept || case.bytes.is_empty(),
+            "{}: {between:?}",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn a_burst_of_chunked_and_plain_requests_is_told_apart() {
+    let burst = b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n2;y=\"\\\"\"\r\nyz\r\n0\r\nT: u\r\n\r\n\
+                  \r\nPOST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n0\r\n\r\nPUT /c HTTP/1.1\r\nHost: a\r\n\
+                  Transfer-Encoding: chunked\r\n\r\n3\r\n\r\n\r\r\n0\r\n\r\nGET /%64%2f HTTP/1.1\r\nHost: a\r\n\r\n";
+    let trace = play_every_way("burst", burst);
+    assert_eq!(
+        trace.calls,
+        ["POST /a xyz", "POST /b 0\r\n\r\n", "PUT /c ", "GET /d%2f "]
+    );
+}
+
+#[test]
+fn a_peer_that_begins_with_tls_is_not_answered() {
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n";
+    assert_eq!(play_every_way("hello", hello), Trace::default());
+}
+
+#[test]
+fn a_refused_head_request_is_answered_without_a_body() {
+    let trace = play_every_way("head", b"HEAD / HTTP/1.1\r\nHost: a, b\r\n\r\n");
+    let text = String::from_utf8(trace.written).unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 400 ") && text.ends_with("\r\n\r\n"),
+        "{text}"
+    );
+}
+
+/// A chunked body of `count` chunks of 1,000 bytes, without its end.
+fn chunks(count: usize) -> String {
+    format!("3e8\r\n{}\r\n", "x".repeat(1000)).repeat(count)
+}
+
+#[test]
+fn what_is_left_of_a_chunked_body_is_thrown_away_up_to_a_bound() {
+    let request = |count: usize, end: &str| {
+        format!(
+            "GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}{end}GET /b HTTP/1.1\r\nHost: a\r\n\r\n",
+            chunks(count)
+        )
+    };
+    for (count, end, is_kept) in [
+        (60, "0\r\n\r\n", true),
+        (200, "0\r\n\r\n", false),
+        (3, "0\r\n\n", false),
+        (3, "0\r\nA\r\n\r\n", false),
+    ] {
+        let request = request(count, end);
+        let trace = play(request.as_bytes().chunks(1460));
+        let expected: &[&str] = if is_kept {
+            &["GET /a ", "GET /b "]
+        } else {
+            &["GET /a "]
+        };
+        assert_eq!(trace.calls, expected, "{count} chunks, then {end:?}");
+    }
+}
