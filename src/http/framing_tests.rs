@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::connection::Connection;
 use super::control::Control;
 use super::socket::{Events, Socket};
+use super::tests::read_whole;
 use super::{Limits, Output, Request, Service};
 
 #[allow(dead_code)]
@@ -68,10 +69,10 @@ impl Service for Recorder {
     fn call(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let mut call = format!("{} {} ", request.method(), request.path());
         if request.method() == "POST" {
-            match request.body.read_all(1 << 20, &mut self.scratch) {
-                Ok(body) => {
-                    call.push_str(&String::from_utf8_lossy(body));
-                    output.json(200, &[], body);
+            match read_whole(&mut request.body, &mut self.scratch) {
+                Ok(()) => {
+                    call.push_str(&String::from_utf8_lossy(&self.scratch));
+                    output.json(200, &[], &self.scratch);
                 }
                 Err(failure) => {
                     let (status, sentence) = failure.answer();

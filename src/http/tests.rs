@@ -27,7 +27,7 @@ struct Gate {
 }
 
 /// What is left of a body, of so many bytes at the most.
-fn read_whole(body: &mut Body<'_>, to: &mut Vec<u8>) -> Result<(), BodyError> {
+pub(super) fn read_whole(body: &mut Body<'_>, to: &mut Vec<u8>) -> Result<(), BodyError> {
     to.clear();
     if let Some(bytes) = body.in_memory() {
         to.extend_from_slice(bytes);
