@@ -16,7 +16,6 @@ mod event;
 mod health;
 mod spare;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +23,7 @@ pub use ack::name as level_name;
 
 use crate::config::Config;
 use crate::event::{Lines, Parser, Timestamp};
-use crate::http::{MakeService, Output, OwedSlot, Prepared, Request, Service};
+use crate::http::{MakeService, Output, OwedSlot, Peer, Prepared, Request, Service};
 use crate::ingest::{Commitment, Engine, Entrance, Level, Producer, View};
 
 /// What all sessions share.
@@ -80,7 +79,7 @@ impl Api {
 impl MakeService for Api {
     type Service = Session;
 
-    fn make(&self, _peer: SocketAddr) -> Session {
+    fn make(&self, _peer: Peer) -> Session {
         Session {
             parser: Parser::new(self.shared.line_bytes_max)
                 .with_batch_bound(self.shared.batch_lines_bytes_max),

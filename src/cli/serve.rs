@@ -5,21 +5,22 @@
 //! the next start.
 
 use std::io::IsTerminal;
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::subscriber::set_global_default;
 
 use super::USAGE;
+use super::listen::{self, Bound};
 use crate::api::Api;
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, LogFormat};
-use crate::http::{Limits, serve as serve_http};
+use crate::http::{Address, Limits, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
 
@@ -28,11 +29,11 @@ use crate::log::fs::OsFs;
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
 /// File descriptors beside the connections: log, journal, lock, listener, the runtime's own for each worker.
 const DESCRIPTORS_OF_OURS: usize = 64;
-/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const LISTEN_BACKLOG: i32 = 4096;
 
 /// Serves until a signal says stop.
-pub fn serve(config: Config) -> ExitCode {
+pub fn serve(mut config: Config) -> ExitCode {
+    // First of all: it takes variables out of the environment, while there is no other thread that might read it.
+    let passed = ListenFd::from_env();
     start_messages(config.log_format);
     warn_of_unknown_variables();
     raise_descriptor_limit(config.connections_max);
@@ -56,25 +57,35 @@ pub fn serve(config: Config) -> ExitCode {
         connections_max: config.connections_max,
         ..Limits::default()
     };
-    let bound = listen(&config).and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));
-    let http = match bound {
-        Ok(http) => http,
+    let served = listen::bind(&config, passed).and_then(|Bound { listeners, files }| {
+        // Whether the read side is open depends on what is listened on in truth.
+        config.bind = listen::places(&listeners);
+        let http = serve_http(listeners, Api::new(&config, &engine), limits);
+        http.map(|http| (http, files)).map_err(|error| error.to_string())
+    });
+    let (http, socket_files) = match served {
+        Ok(served) => served,
         Err(error) => {
             close(engine, Instant::now() + config.shutdown_timeout, true);
-            eprintln!(
-                "floodgate: METRICS_BIND: cannot listen on {}: {error}",
-                config.bind
-            );
+            eprintln!("floodgate: METRICS_BIND: {error}");
             return ExitCode::from(USAGE);
         }
     };
+    let addresses: Vec<_> = http.addresses().iter().map(Address::to_string).collect();
     tracing::info!(
-        address = %http.local_addr(),
+        address = addresses.first(),
+        more_addresses = (addresses.len() > 1).then(|| addresses[1..].join(", ")),
         file = config.log_name,
         recovered = engine.recovered().events,
         damaged_frames = engine.recovered().damaged_frames,
         torn_line_closed = engine.recovered().torn_line_closed,
-        events = engine.view().counters().ranking().iter().map(|(_, count)| count).sum::<u64>(),
+        events = engine
+            .view()
+            .counters()
+            .ranking()
+            .iter()
+            .map(|(_, count)| count)
+            .sum::<u64>(),
         ack = crate::api::level_name(config.ack, &engine.view()),
         workers = config.workers,
         started_in_ms = started.elapsed().as_millis() as u64,
@@ -99,6 +110,7 @@ pub fn serve(config: Config) -> ExitCode {
     let deadline = Instant::now() + config.shutdown_timeout;
     http.stop_accepting();
     let quiet = http.join(config.shutdown_timeout);
+    drop(socket_files);
     if !quiet {
         tracing::warn!(
             connections = http.connections(),
@@ -119,20 +131,6 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
             "the log could not be written; the events are in the journal and the next start brings them in",
         ),
     }
-}
-
-fn listen(config: &Config) -> std::io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(
-        Domain::for_address(config.bind),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // So that a restart does not wait for the old connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.bind(&config.bind.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn start_messages(format: LogFormat) {

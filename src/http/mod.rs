@@ -48,6 +48,7 @@ mod coding;
 mod connection;
 mod control;
 mod date;
+mod listener;
 mod output;
 mod query;
 mod request;
@@ -59,9 +60,10 @@ mod stream;
 mod tests;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use body::{Body, BodyError};
+pub use listener::{Address, Listener};
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
 pub use request::Request;
@@ -81,13 +83,33 @@ pub trait Service: Send + 'static {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A process of this machine, through a Unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// The address; a process behind a Unix socket has none.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            // A listener for both families spells IPv4 addresses as IPv6 ones.
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
+            Self::Unix => None,
+        }
+    }
+}
+
 /// Makes the service of each connection.
 pub trait MakeService: Send + Sync + 'static {
     /// What is made.
     type Service: Service;
 
     /// The service of a connection from `peer`; called on the connection's coroutine.
-    fn make(&self, peer: SocketAddr) -> Self::Service;
+    fn make(&self, peer: Peer) -> Self::Service;
 }
 
 /// Bounds of a server.

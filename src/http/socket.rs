@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use may::io::{CoIo, WaitIo, WaitIoWaker};
 
@@ -30,7 +31,7 @@ impl Events {
     }
 }
 
-/// A byte stream that a connection can run on: TCP now; Unix sockets and TLS have the same shape.
+/// A byte stream that a connection can run on: TCP, or a Unix socket; TLS has the same shape.
 ///
 /// Reads and writes never block; `wait` parks the coroutine until something has changed. A read that returns
 /// fewer bytes than asked for says that there are no more before the next `wait`, except after a hang-up.
@@ -41,9 +42,9 @@ pub trait Socket: Send + 'static {
     fn write(&mut self, from: &[u8]) -> io::Result<usize>;
     /// Parks the coroutine until the socket changes or somebody wakes it; returns at once if that has happened
     /// since the last call.
-    fn wait(&self) -> Events;
+    fn wait(&mut self) -> Events;
     /// Ends the sending side; the peer sees the end of the stream after the bytes written so far.
-    fn shut_write(&self) -> io::Result<()>;
+    fn shut_write(&mut self) -> io::Result<()>;
 }
 
 /// A descriptor registered with the coroutine scheduler's `epoll`.
@@ -95,7 +96,28 @@ impl<T: AsRawFd> Drop for Registered<T> {
     }
 }
 
-impl Socket for Registered<TcpStream> {
+/// A stream socket of the system.
+pub trait Stream: AsRawFd + Send + 'static {
+    /// Ends the sending side.
+    fn shut_write(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn shut_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for UnixStream {
+    fn shut_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl<T: Stream> Socket for Registered<T>
+where
+    for<'a> &'a T: Read + Write,
+{
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         (&**self).read(to)
     }
@@ -104,11 +126,11 @@ impl Socket for Registered<TcpStream> {
         (&**self).write(from)
     }
 
-    fn wait(&self) -> Events {
+    fn wait(&mut self) -> Events {
         Registered::wait(self)
     }
 
-    fn shut_write(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
+    fn shut_write(&mut self) -> io::Result<()> {
+        (**self).shut_write()
     }
 }
