@@ -9,12 +9,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::config::{Bind, Config};
-use crate::http::{Address, Listener};
+use crate::http::{Address, Listener, TlsConfig};
 
 /// Who may connect to a Unix socket: the user and the group. A reverse proxy gets in by the group, and strangers, for whom
 /// the read side would be open, do not.
@@ -32,7 +33,11 @@ pub struct Bound {
 ///
 /// # Errors
 /// A sentence that names the place.
-pub fn bind(config: &Config, passed: ListenFd) -> Result<Bound, String> {
+pub fn bind(config: &Config, tls: Option<&Arc<TlsConfig>>, passed: ListenFd) -> Result<Bound, String> {
+    let tcp = |listener| match tls {
+        Some(tls) => Listener::tls(listener, Arc::clone(tls)),
+        None => Listener::tcp(listener),
+    };
     let mut bound = Bound {
         listeners: Vec::new(),
         files: Vec::new(),
@@ -56,15 +61,14 @@ pub fn bind(config: &Config, passed: ListenFd) -> Result<Bound, String> {
                 let only_v6 = binds.iter().any(
                     |other| matches!(other, Bind::Tcp(other) if other.is_ipv4() && other.port() == address.port()),
                 );
-                bind_tcp(*address, only_v6, config)
-                    .and_then(|sockets| sockets.into_iter().map(Listener::tcp).collect())
+                bind_tcp(*address, only_v6, config).and_then(|sockets| sockets.into_iter().map(tcp).collect())
             }
             Bind::Unix(path) => bind_unix(path, config).and_then(|(listener, file)| {
                 bound.files.push(file);
                 Ok(vec![Listener::unix(listener)?])
             }),
             // `METRICS_BIND` names it once.
-            Bind::Systemd => adopt(passed.take().unwrap_or_else(ListenFd::empty)),
+            Bind::Systemd => adopt(passed.take().unwrap_or_else(ListenFd::empty), tcp),
         };
         bound
             .listeners
@@ -184,24 +188,33 @@ impl Drop for SocketFile {
     }
 }
 
-fn adopt(mut passed: ListenFd) -> io::Result<Vec<Listener>> {
+fn adopt(
+    mut passed: ListenFd,
+    tcp: impl Fn(TcpListener) -> io::Result<Listener>,
+) -> io::Result<Vec<Listener>> {
     if passed.len() == 0 {
         let text = "the service manager passed no socket (LISTEN_FDS, LISTEN_PID)";
         return Err(io::Error::new(io::ErrorKind::NotFound, text));
     }
-    (0..passed.len()).map(|at| adopt_one(&mut passed, at)).collect()
+    (0..passed.len())
+        .map(|at| adopt_one(&mut passed, at, &tcp))
+        .collect()
 }
 
-fn adopt_one(passed: &mut ListenFd, at: usize) -> io::Result<Listener> {
+fn adopt_one(
+    passed: &mut ListenFd,
+    at: usize,
+    tcp: impl Fn(TcpListener) -> io::Result<Listener>,
+) -> io::Result<Listener> {
     let wrong = |kind: &str| {
         let text = format!("socket {at} of those passed is {kind}");
         io::Error::new(io::ErrorKind::InvalidInput, text)
     };
     let (is_listener, listener) = match passed.take_tcp_listener(at) {
-        Ok(Some(tcp)) => (SockRef::from(&tcp).is_listener()?, Listener::tcp(tcp)?),
+        Ok(Some(socket)) => (SockRef::from(&socket).is_listener()?, tcp(socket)?),
         // Left in its place: it is no TCP socket.
         _ => match passed.take_unix_listener(at) {
-            Ok(Some(unix)) => (SockRef::from(&unix).is_listener()?, Listener::unix(unix)?),
+            Ok(Some(socket)) => (SockRef::from(&socket).is_listener()?, Listener::unix(socket)?),
             _ => return Err(wrong("neither a TCP nor a Unix stream socket")),
         },
     };

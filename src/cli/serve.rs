@@ -1,8 +1,8 @@
 //! `floodgate serve`: wires the rooms together, waits for a signal, and shuts down in order.
 //!
 //! Owner: the main thread. Shutdown: stop accepting, let connections answer what they have read, publish the journal,
-//! sync the log, empty the journal, end. A second signal ends the process at once; what is in the journal is recovered by
-//! the next start.
+//! sync the log, empty the journal, end. A second such signal ends the process at once; what is in the journal is recovered by
+//! the next start. SIGHUP reads files again that settings name: the certificate and its key.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::subscriber::set_global_default;
 
@@ -19,8 +19,8 @@ use super::USAGE;
 use super::listen::{self, Bound};
 use crate::api::Api;
 use crate::config::settings::SETTINGS;
-use crate::config::{Config, LogFormat};
-use crate::http::{Address, Limits, serve as serve_http};
+use crate::config::{Config, LogFormat, TlsFiles};
+use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
 
@@ -43,21 +43,40 @@ pub fn serve(mut config: Config) -> ExitCode {
     // Pinned workers would share their core with whatever else runs there while others are idle.
     may::config().set_worker_pin(false);
 
+    let tls = match load_tls(&config) {
+        Ok(tls) => tls,
+        Err(error) => {
+            eprintln!("floodgate: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let mut reloads: Vec<Reload> = Vec::new();
+    if let Some(tls) = tls.clone() {
+        reloads.push(Box::new(move || tls.reload().map_err(tls_error)));
+    }
+    // From here on a SIGHUP ends nothing: it waits until it can be followed.
+    let mut signals = match Signals::new([SIGHUP]) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
+    };
+
     let started = Instant::now();
     let engine = match Engine::open(config.engine.clone(), Arc::new(OsFs)) {
         Ok(engine) => engine,
         Err(error) => return failed(&error.to_string()),
     };
     // Only now: a signal during recovery ends the process at once, which recovery is made for.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
-    };
+    if let Err(error) = signals
+        .add_signal(SIGTERM)
+        .and_then(|()| signals.add_signal(SIGINT))
+    {
+        return failed(&format!("cannot listen for signals: {error}"));
+    }
     let limits = Limits {
         connections_max: config.connections_max,
         ..Limits::default()
     };
-    let served = listen::bind(&config, passed).and_then(|Bound { listeners, files }| {
+    let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
         // Whether the read side is open depends on what is listened on in truth.
         config.bind = listen::places(&listeners);
         let http = serve_http(listeners, Api::new(&config, &engine), limits);
@@ -74,6 +93,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     let addresses: Vec<_> = http.addresses().iter().map(Address::to_string).collect();
     tracing::info!(
         address = addresses.first(),
+        tls = tls.is_some(),
         more_addresses = (addresses.len() > 1).then(|| addresses[1..].join(", ")),
         file = config.log_name,
         recovered = engine.recovered().events,
@@ -92,7 +112,7 @@ pub fn serve(mut config: Config) -> ExitCode {
         "listening"
     );
 
-    let signal = signals.forever().next();
+    let signal = stop_signal(&mut signals, &reloads);
     tracing::info!(
         signal = if signal == Some(SIGINT) {
             "SIGINT"
@@ -103,7 +123,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     );
     std::thread::spawn(move || {
         // At once: not even a message, which a blocked stderr could hold up. The next start recovers the journal.
-        if signals.forever().next().is_some() {
+        if signals.forever().any(|signal| signal != SIGHUP) {
             std::process::exit(1);
         }
     });
@@ -118,6 +138,39 @@ pub fn serve(mut config: Config) -> ExitCode {
         );
     }
     close(engine, deadline, quiet)
+}
+
+/// What SIGHUP has done: something is read again, or stays as it is and the error names the setting.
+type Reload = Box<dyn Fn() -> Result<(), String>>;
+
+/// Waits for the signal that ends the server, and follows SIGHUP meanwhile.
+fn stop_signal(signals: &mut Signals, reloads: &[Reload]) -> Option<i32> {
+    signals.forever().find(|signal| {
+        if *signal == SIGHUP {
+            let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
+            for error in &errors {
+                tracing::error!("SIGHUP: {error}; what was read before stays in use");
+            }
+            if errors.is_empty() {
+                tracing::info!("SIGHUP: files are read again");
+            }
+        }
+        *signal != SIGHUP
+    })
+}
+
+fn load_tls(config: &Config) -> Result<Option<Arc<TlsConfig>>, String> {
+    let load = |files: &TlsFiles| TlsConfig::load(&files.cert, &files.key);
+    let tls = config.tls.as_ref().map(load).transpose().map_err(tls_error)?;
+    Ok(tls.map(Arc::new))
+}
+
+fn tls_error(error: TlsError) -> String {
+    let setting = match error {
+        TlsError::Certificate(_) => "METRICS_TLS_CERT",
+        TlsError::Key(_) => "METRICS_TLS_KEY",
+    };
+    format!("{setting}: {error}")
 }
 
 fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {

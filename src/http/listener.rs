@@ -10,9 +10,11 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Peer;
 use super::socket::{Registered, Socket};
+use super::tls::{Tls, TlsConfig};
 
 /// An address that is listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub(super) enum ListenerKind {
     Tcp(TcpListener),
+    Tls(TcpListener, Arc<TlsConfig>),
     Unix(UnixListener),
 }
 
@@ -51,6 +54,14 @@ impl Listener {
         Ok(Self {
             address: Address::Tcp(listener.local_addr()?),
             kind: ListenerKind::Tcp(listener),
+        })
+    }
+
+    /// HTTP over TLS over TCP.
+    pub fn tls(listener: TcpListener, config: Arc<TlsConfig>) -> io::Result<Self> {
+        Ok(Self {
+            address: Address::Tcp(listener.local_addr()?),
+            kind: ListenerKind::Tls(listener, config),
         })
     }
 
@@ -111,6 +122,28 @@ impl Accept for Tcp {
 
     fn refusable(&self, stream: Registered<TcpStream>) -> Option<Self::Socket> {
         Some(stream)
+    }
+}
+
+/// TLS over TCP.
+pub(super) struct TlsTcp(pub(super) Arc<TlsConfig>);
+
+impl Accept for TlsTcp {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+    type Socket = Tls<Registered<TcpStream>>;
+
+    fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+        Tcp.accept(listener)
+    }
+
+    fn socket(&self, stream: Registered<TcpStream>) -> io::Result<Self::Socket> {
+        self.0.accept(Tcp.socket(stream)?)
+    }
+
+    fn refusable(&self, _stream: Registered<TcpStream>) -> Option<Self::Socket> {
+        // There is no answer before a handshake, and no handshake without waiting.
+        None
     }
 }
 

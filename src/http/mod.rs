@@ -58,6 +58,7 @@ mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
@@ -69,6 +70,7 @@ pub use query::QueryPairs;
 pub use request::Request;
 pub use server::{Handle, serve};
 pub use stream::{Produce, StreamWriter};
+pub use tls::{TlsConfig, TlsError};
 
 /// What answers the requests of one connection, one after the other.
 pub trait Service: Send + 'static {

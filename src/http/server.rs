@@ -11,7 +11,7 @@ use may::coroutine::Builder;
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
-use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, Unix};
+use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
 use super::output::detail_body;
 use super::socket::{Registered, Socket};
 use super::wire::INPUT_BYTES_MAX;
@@ -49,6 +49,7 @@ pub fn serve<M: MakeService>(listeners: Vec<Listener>, make: M, limits: Limits) 
         let (make, control) = (make.clone(), handle.control.clone());
         let started = match listener.kind {
             ListenerKind::Tcp(listener) => Acceptor::start(Tcp, listener, make, control),
+            ListenerKind::Tls(listener, config) => Acceptor::start(TlsTcp(config), listener, make, control),
             ListenerKind::Unix(listener) => Acceptor::start(Unix, listener, make, control),
         };
         // Those that were started before do not stay behind.

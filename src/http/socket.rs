@@ -19,6 +19,18 @@ impl Events {
     const PEER_SHUT: usize = 0x2000;
     const WOKEN: usize = 0x8000_0000;
 
+    /// What a socket says that knows of an end or an error which no event will announce.
+    pub(super) const ENDED: Self = Self(Self::HANG_UP);
+
+    /// No event at all.
+    #[cfg(test)]
+    pub(super) const NOTHING: Self = Self(0);
+
+    /// The same, and a read is worth trying whatever the descriptor reports.
+    pub(super) fn and_read(self) -> Self {
+        Self(self.0 | Self::WOKEN)
+    }
+
     /// There may be input, or somebody wants the connection to look up: a read is worth trying.
     pub fn worth_reading(self) -> bool {
         self.0 & (Self::IN | Self::ERROR | Self::HANG_UP | Self::PEER_SHUT | Self::WOKEN) != 0
@@ -31,10 +43,12 @@ impl Events {
     }
 }
 
-/// A byte stream that a connection can run on: TCP, or a Unix socket; TLS has the same shape.
+/// A byte stream that a connection can run on: TCP, a Unix socket, or TLS on one of them.
 ///
 /// Reads and writes never block; `wait` parks the coroutine until something has changed. A read that returns
 /// fewer bytes than asked for says that there are no more before the next `wait`, except after a hang-up.
+/// A write that was refused with `WouldBlock` is repeated with the same bytes, unless the connection ends: TLS
+/// has sealed them already.
 pub trait Socket: Send + 'static {
     /// Reads what is there. `Ok(0)` is the end of the peer's sending side.
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize>;
