@@ -27,7 +27,7 @@ use crate::log::fs::OsFs;
 /// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB. Pages that are not touched cost
 /// address space only.
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
-/// File descriptors beside the connections: log, journal, lock, listener, the runtime's own for each worker.
+/// File descriptors beside connections and listeners: log, journal, lock, the runtime's own for each worker.
 const DESCRIPTORS_OF_OURS: usize = 64;
 
 /// Serves until a signal says stop.
@@ -36,7 +36,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     let passed = ListenFd::from_env();
     start_messages(config.log_format);
     warn_of_unknown_variables();
-    raise_descriptor_limit(config.connections_max);
+    raise_descriptor_limit(config.connections_max + config.acceptors * config.bind.len());
     may::config()
         .set_workers(config.workers)
         .set_stack_size(COROUTINE_STACK_WORDS);
@@ -204,7 +204,7 @@ fn start_messages(format: LogFormat) {
 }
 
 /// Lets the process have as many file descriptors as it may: the usual soft limit is a tenth of our connections.
-fn raise_descriptor_limit(connections_max: usize) {
+fn raise_descriptor_limit(sockets: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -214,7 +214,7 @@ fn raise_descriptor_limit(connections_max: usize) {
         // Not allowed to: what there is will have to do, and the acceptor waits when it is used up.
         tracing::debug!("the limit of file descriptors cannot be raised");
     }
-    let needed = (connections_max + DESCRIPTORS_OF_OURS) as u64;
+    let needed = (sockets + DESCRIPTORS_OF_OURS) as u64;
     if let Some(allowed) = getrlimit(Resource::Nofile)
         .current
         .filter(|allowed| *allowed < needed)

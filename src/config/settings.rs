@@ -42,8 +42,10 @@ pub const SETTINGS: &[Setting] = &[
         variable: "METRICS_ACCEPTORS",
         flag: "acceptors",
         value: "COUNT",
-        default: "1",
-        help: "Sockets (`SO_REUSEPORT`), each with its acceptor, for a TCP address",
+        default: "",
+        help: "Sockets (`SO_REUSEPORT`), each with its acceptor, for a TCP address [default: one for every three workers]; \
+               accepting is a third of what a connection with a single request costs, so one acceptor keeps three \
+               workers busy",
     },
     Setting {
         variable: "METRICS_TLS_CERT",

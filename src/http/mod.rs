@@ -5,8 +5,8 @@
 //!                            └──── one write ←─ output ←─ Service::settle ←┘
 //! ```
 //!
-//! **Owner.** One coroutine accepts, and each connection has one that owns its socket, its buffers and its
-//! [`Service`]. They share a flag (stopping) and the register of wakers, which is locked at connect, at
+//! **Owner.** Each [`Listener`] has a coroutine that accepts, and each connection has one that owns its socket (TCP, TLS or
+//! Unix; the code is compiled for each), its buffers and its [`Service`]. They share a flag (stopping) and the register of wakers, which is locked at connect, at
 //! disconnect and when stopping. A coroutine's stack has a fixed 128 KiB: nothing here recurses on input, and
 //! services must not either, nor block the thread, nor rely on thread-locals across a call that parks.
 //!
@@ -30,7 +30,8 @@
 //! limit). Output: flushed at 64 KiB; one answer may be larger, or streamed in chunks of 32 KiB. An idle
 //! connection keeps no more than 64 KiB of each. A steady keep-alive connection allocates nothing.
 //!
-//! **When full.** A surplus connection gets a 503 and is closed. Without descriptors or memory the acceptor
+//! **When full.** A surplus connection gets a 503 and is closed (over TLS, which would need a handshake first, it is
+//! closed). Without descriptors or memory the acceptor
 //! rests for 100 ms at a time; waiting peers stay in the listen queue.
 //!
 //! **When the peer is slow.** Writing parks the coroutine, and no further input is read: memory does not grow.
@@ -40,7 +41,7 @@
 //! A connection that ends while its peer may still be sending (a head that is no request, a large body nobody
 //! reads) throws input away for up to 2 s and 16 MiB, so that a reset does not overtake the last answer.
 //!
-//! **When stopping.** The listen queue is emptied and closed; idle connections end, requests that have begun
+//! **When stopping.** The listen queues are emptied and closed; idle connections end, requests that have begun
 //! are answered with `Connection: close`.
 
 mod body;
