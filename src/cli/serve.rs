@@ -24,7 +24,7 @@ use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
 
-/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB. Pages that are not touched cost
+/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB. Pages that are not touched cost
 /// address space only.
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
 /// File descriptors beside connections and listeners: log, journal, lock, the runtime's own for each worker.
