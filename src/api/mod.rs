@@ -18,7 +18,6 @@ mod health;
 mod intake;
 mod spare;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ pub use ack::name as level_name;
 
 use crate::config::Config;
 use crate::event::Parser;
-use crate::http::{MakeService, Output, Prepared, Request, Service};
+use crate::http::{MakeService, Output, Peer, Prepared, Request, Service};
 use crate::ingest::{Engine, Entrance, Level, View};
 use intake::Intake;
 
@@ -85,7 +84,7 @@ impl Api {
 impl MakeService for Api {
     type Service = Session;
 
-    fn make(&self, _peer: SocketAddr) -> Session {
+    fn make(&self, _peer: Peer) -> Session {
         Session {
             parser: Parser::new(self.shared.line_bytes_max)
                 .with_batch_bound(self.shared.batch_lines_bytes_max),

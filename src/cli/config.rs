@@ -26,6 +26,7 @@ pub fn print(matches: &ArgMatches, config: &Config) -> ExitCode {
             // Defaults that depend on the machine or on another setting.
             ("METRICS_JOURNAL", Place::File(path)) => path.display().to_string(),
             ("METRICS_WORKERS", _) => config.workers.to_string(),
+            ("METRICS_ACCEPTORS", _) => config.acceptors.to_string(),
             _ => setting.default.to_owned(),
         });
         text += &format!("{}={value}  # {source}\n", setting.variable);

@@ -4,15 +4,17 @@
 //! `floodgate config` and the table in the README are made from, or checked against, that list. [`Config::new`]
 //! turns the raw texts into one validated value, once, at the start.
 
+mod bind;
 pub mod settings;
 mod values;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level};
+pub use bind::Bind;
+use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
 
 /// How log messages of the program itself are written.
@@ -24,11 +26,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// Files of the certificate and of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
 /// Everything `floodgate serve` is told.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen.
-    pub bind: SocketAddr,
+    pub bind: Vec<Bind>,
+    /// Nothing was said of where to listen: sockets that the service manager passes take the default's place.
+    pub bind_is_default: bool,
+    /// Connections that may wait to be accepted, on each socket.
+    pub backlog: usize,
+    /// Sockets, each with its acceptor, for each TCP address.
+    pub acceptors: usize,
+    /// What TCP connections are encrypted with.
+    pub tls: Option<TlsFiles>,
     /// Worker threads for coroutines.
     pub workers: usize,
     /// Connections open at once.
@@ -106,14 +125,36 @@ impl Config {
                 "METRICS_JOURNAL: {log_name:?} is not allowed; it is the log itself (METRICS_JSONL)"
             )));
         }
+        let tls = match [text("METRICS_TLS_CERT"), text("METRICS_TLS_KEY")] {
+            [cert, key] if cert.is_empty() && key.is_empty() => None,
+            [cert, key] if key.is_empty() => {
+                return Err(lonely("METRICS_TLS_CERT", &cert, "METRICS_TLS_KEY"));
+            }
+            [cert, key] if cert.is_empty() => {
+                return Err(lonely("METRICS_TLS_KEY", &key, "METRICS_TLS_CERT"));
+            }
+            [cert, key] => Some(TlsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            }),
+        };
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let workers = get!("METRICS_WORKERS", |text| if text.is_empty() {
+            Ok(cores())
+        } else {
+            whole(text, 1, 256)
+        });
         let config = Config {
-            bind: get!("METRICS_BIND", address),
-            workers: get!("METRICS_WORKERS", |text| if text.is_empty() {
-                Ok(cores())
+            bind: get!("METRICS_BIND", binds),
+            bind_is_default: raw("METRICS_BIND").is_none(),
+            backlog: get!("METRICS_BACKLOG", |text| whole(text, 1, 1_000_000)),
+            acceptors: get!("METRICS_ACCEPTORS", |text| if text.is_empty() {
+                Ok(workers.div_ceil(WORKERS_AN_ACCEPTOR))
             } else {
                 whole(text, 1, 256)
             }),
+            tls,
+            workers,
             connections_max: get!("METRICS_CONNECTIONS_MAX", |text| whole(text, 1, 1_000_000)),
             ack: get!("METRICS_ACK", level),
             enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
@@ -158,11 +199,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether the read side answers: on a loopback address always, elsewhere when it was switched on.
+    /// Whether the read side answers: always where only this machine can connect, which must hold for every place that is
+    /// listened on; elsewhere when it was switched on.
     pub fn may_read(&self) -> bool {
-        self.public_reads || self.bind.ip().is_loopback()
+        self.public_reads || self.bind.iter().all(Bind::is_local)
     }
 }
+
+/// Workers that one acceptor keeps busy with connections of a single request each: it works 15 of the 50 µs that such a
+/// connection costs.
+const WORKERS_AN_ACCEPTOR: usize = 3;
 
 /// Lines of the largest size that the journal can hold at the least: one request may take half of it, and some of its
 /// blocks are in other hands.
@@ -177,15 +223,10 @@ fn file_path(text: &str) -> Result<String, Rejected> {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, Rejected> {
-    let spelled = text.replacen(
-        "localhost",
-        "127.0.0.1",
-        usize::from(text.starts_with("localhost:")),
-    );
-    spelled
-        .parse()
-        .map_err(|_| "it is an IP address and a port, as 127.0.0.1:8001 or [::1]:8001".into())
+fn lonely(name: &str, value: &str, other: &str) -> ConfigError {
+    ConfigError(format!(
+        "{name}: {value:?} is not allowed; it needs {other} beside it"
+    ))
 }
 
 fn level(text: &str) -> Result<Level, Rejected> {
@@ -233,7 +274,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_those_of_the_contract() {
         let config = Config::new(|_| None).unwrap();
-        assert_eq!(config.bind, "127.0.0.1:8001".parse().unwrap());
+        assert_eq!(config.bind, [Bind::Tcp("127.0.0.1:8001".parse().unwrap())]);
         assert_eq!(config.engine.log, PathBuf::from("./data/metrics.jsonl"));
         assert_eq!(
             config.engine.journal,
@@ -242,12 +283,19 @@ mod tests {
         assert_eq!((config.engine.ring_capacity, config.ack), (500, Level::Journaled));
         assert_eq!(config.engine.fsync, FsyncPolicy::Every(Duration::from_secs(1)));
         assert_eq!(config.line_bytes_max, 32 << 10);
+        for (workers, acceptors) in [("1", 1), ("3", 1), ("4", 2), ("64", 22)] {
+            assert_eq!(with("METRICS_WORKERS", workers).unwrap().acceptors, acceptors);
+        }
     }
 
     #[test]
     fn each_setting_refuses_a_wrong_value_naming_itself_the_value_and_what_is_allowed() {
         let wrong = [
             ("METRICS_BIND", "8001", "127.0.0.1:8001"),
+            ("METRICS_BACKLOG", "0", "from 1 to 1000000"),
+            ("METRICS_ACCEPTORS", "0", "from 1 to 256"),
+            ("METRICS_TLS_CERT", "cert.pem", "METRICS_TLS_KEY beside it"),
+            ("METRICS_TLS_KEY", "key.pem", "METRICS_TLS_CERT beside it"),
             ("METRICS_JSONL", "data/", "path of a file"),
             ("METRICS_JOURNAL", "./data/metrics.jsonl", "the log itself"),
             ("METRICS_JOURNAL_BYTES_MAX", "4KiB", "from 1MiB"),
@@ -314,8 +362,16 @@ mod tests {
 
     #[test]
     fn reads_are_closed_on_public_addresses_until_switched_on() {
-        assert!(with("METRICS_BIND", "[::1]:0").unwrap().may_read());
-        assert!(!with("METRICS_BIND", "0.0.0.0:8001").unwrap().may_read());
+        for (bind, may_read) in [
+            ("[::1]:0", true),
+            ("[::1]:0,127.0.0.1:0,unix:a.sock", true),
+            ("0.0.0.0:8001", false),
+            ("127.0.0.1:8001,192.168.1.1:8001", false),
+            ("unix:a.sock,[::]:8001", false),
+            ("systemd", false),
+        ] {
+            assert_eq!(with("METRICS_BIND", bind).unwrap().may_read(), may_read, "{bind}");
+        }
         let both = Config::new(|name| match name {
             "METRICS_BIND" => Some("0.0.0.0:8001".into()),
             "METRICS_PUBLIC_READS" => Some("on".into()),

@@ -24,9 +24,43 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         variable: "METRICS_BIND",
         flag: "bind",
-        value: "ADDRESS",
+        value: "ADDRESSES",
         default: "127.0.0.1:8001",
-        help: "Address and port to listen on; port 0 takes a free one",
+        help: "Where to listen, a list with commas: IP addresses with a port (port 0 takes a free one), Unix sockets \
+               (`unix:/run/floodgate.sock`), `systemd` for the sockets that the service manager passes; when this is not \
+               set and sockets are passed, they are used",
+    },
+    Setting {
+        variable: "METRICS_BACKLOG",
+        flag: "backlog",
+        value: "COUNT",
+        default: "4096",
+        help: "Connections that may wait to be accepted; the default is what Linux allows, and more needs a larger \
+               `net.core.somaxconn`",
+    },
+    Setting {
+        variable: "METRICS_ACCEPTORS",
+        flag: "acceptors",
+        value: "COUNT",
+        default: "",
+        help: "Sockets (`SO_REUSEPORT`), each with its acceptor, for a TCP address [default: one for every three workers]; \
+               accepting is a third of what a connection with a single request costs, so one acceptor keeps three \
+               workers busy",
+    },
+    Setting {
+        variable: "METRICS_TLS_CERT",
+        flag: "tls-cert",
+        value: "FILE",
+        default: "",
+        help: "Certificate chain (PEM, the server's own first) that makes every TCP address speak TLS; Unix sockets stay \
+               plain. Read again on SIGHUP",
+    },
+    Setting {
+        variable: "METRICS_TLS_KEY",
+        flag: "tls-key",
+        value: "FILE",
+        default: "",
+        help: "Private key (PEM) of the certificate. Read again on SIGHUP",
     },
     Setting {
         variable: "METRICS_JSONL",

@@ -50,11 +50,11 @@ impl Socket for Script {
         Ok(from.len())
     }
 
-    fn wait(&self) -> Events {
+    fn wait(&mut self) -> Events {
         Events::READABLE
     }
 
-    fn shut_write(&self) -> io::Result<()> {
+    fn shut_write(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -5,8 +5,8 @@
 //!                            └──── one write ←─ output ←─ Service::settle ←┘
 //! ```
 //!
-//! **Owner.** One coroutine accepts, and each connection has one that owns its socket, its buffers and its
-//! [`Service`]. They share a flag (stopping) and the register of wakers, which is locked at connect, at
+//! **Owner.** Each [`Listener`] has a coroutine that accepts, and each connection has one that owns its socket (TCP, TLS or
+//! Unix; the code is compiled for each), its buffers and its [`Service`]. They share a flag (stopping) and the register of wakers, which is locked at connect, at
 //! disconnect and when stopping. A coroutine's stack has a fixed 128 KiB: nothing here recurses on input, and
 //! services must not either, nor block the thread, nor rely on thread-locals across a call that parks.
 //!
@@ -32,7 +32,8 @@
 //! limit). Output: flushed at 64 KiB; one answer may be larger, or streamed in chunks of 32 KiB. An idle
 //! connection keeps no more than 64 KiB of each. A steady keep-alive connection allocates nothing.
 //!
-//! **When full.** A surplus connection gets a 503 and is closed. Without descriptors or memory the acceptor
+//! **When full.** A surplus connection gets a 503 and is closed (over TLS, which would need a handshake first, it is
+//! closed). Without descriptors or memory the acceptor
 //! rests for 100 ms at a time; waiting peers stay in the listen queue.
 //!
 //! **When the peer is slow.** Writing parks the coroutine, and no further input is read: memory does not grow.
@@ -42,7 +43,7 @@
 //! A connection that ends while its peer may still be sending (a head that is no request, a large body nobody
 //! reads) throws input away for up to 2 s and 16 MiB, so that a reset does not overtake the last answer.
 //!
-//! **When stopping.** The listen queue is emptied and closed; idle connections end, requests that have begun
+//! **When stopping.** The listen queues are emptied and closed; idle connections end, requests that have begun
 //! are answered with `Connection: close`.
 
 mod body;
@@ -53,6 +54,7 @@ mod control;
 mod date;
 #[cfg(test)]
 mod framing_tests;
+mod listener;
 mod output;
 mod query;
 mod request;
@@ -63,17 +65,20 @@ mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use body::{Body, BodyError};
 pub use coding::Decoded;
+pub use listener::{Address, Listener};
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
 pub use request::Request;
 pub use server::{Handle, serve};
 pub use stream::{Produce, StreamWriter};
+pub use tls::{TlsConfig, TlsError};
 
 /// What answers the requests of one connection, one after the other.
 pub trait Service: Send + 'static {
@@ -88,13 +93,33 @@ pub trait Service: Send + 'static {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A process of this machine, through a Unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// The address; a process behind a Unix socket has none.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            // A listener for both families spells IPv4 addresses as IPv6 ones.
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
+            Self::Unix => None,
+        }
+    }
+}
+
 /// Makes the service of each connection.
 pub trait MakeService: Send + Sync + 'static {
     /// What is made.
     type Service: Service;
 
     /// The service of a connection from `peer`; called on the connection's coroutine.
-    fn make(&self, peer: SocketAddr) -> Self::Service;
+    fn make(&self, peer: Peer) -> Self::Service;
 }
 
 /// Bounds of a server.

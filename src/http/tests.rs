@@ -111,7 +111,7 @@ struct Make(Gate);
 impl MakeService for Make {
     type Service = TestService;
 
-    fn make(&self, _peer: SocketAddr) -> TestService {
+    fn make(&self, _peer: Peer) -> TestService {
         TestService {
             scratch: Vec::new(),
             owed: Vec::new(),
@@ -125,7 +125,18 @@ fn start_with(gate: Gate, limits: Limits) -> Handle {
     STACKS.call_once(|| {
         may::config().set_stack_size(0x4000);
     });
-    serve(TcpListener::bind("127.0.0.1:0").unwrap(), Make(gate), limits).unwrap()
+    serve(listeners(), Make(gate), limits).unwrap()
+}
+
+fn listeners() -> Vec<Listener> {
+    vec![Listener::tcp(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()]
+}
+
+fn address(handle: &Handle) -> SocketAddr {
+    match handle.addresses() {
+        [Address::Tcp(address)] => *address,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn start() -> Handle {
@@ -133,7 +144,7 @@ fn start() -> Handle {
 }
 
 fn connect(handle: &Handle) -> TcpStream {
-    let stream = TcpStream::connect(handle.local_addr()).unwrap();
+    let stream = TcpStream::connect(address(handle)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -705,10 +716,7 @@ fn stopping_ends_idle_connections_and_answers_what_is_in_flight() {
     assert_eq!(half_body.answer().text(), "body");
     half_body.expect_end();
     assert!(server.join(PATIENCE));
-    assert!(
-        TcpStream::connect(server.local_addr()).is_err(),
-        "still listening"
-    );
+    assert!(TcpStream::connect(address(&server)).is_err(), "still listening");
 }
 
 #[test]
@@ -793,11 +801,10 @@ fn many_connections_come_and_go() {
 
 #[test]
 fn limits_that_cannot_hold_are_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let limits = Limits {
         head_bytes_max: 1 << 20,
         ..Limits::default()
     };
-    let error = serve(listener, Make(Gate::default()), limits).unwrap_err();
+    let error = serve(listeners(), Make(Gate::default()), limits).unwrap_err();
     assert!(error.to_string().contains("head_bytes_max is 1048576"), "{error}");
 }
