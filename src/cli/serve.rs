@@ -54,6 +54,11 @@ pub fn serve(config: Config) -> ExitCode {
     };
     let limits = Limits {
         connections_max: config.connections_max,
+        head_timeout: config.head_timeout,
+        body_rate_min: config.body_rate_min,
+        body_grace: config.body_grace,
+        idle_timeout: config.idle_timeout,
+        write_timeout: config.write_timeout,
         ..Limits::default()
     };
     let bound = listen(&config).and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));

@@ -17,6 +17,8 @@ pub enum BodyError {
     TooLarge,
     /// The peer ended the connection in the middle of it. Nobody is left to read an answer.
     Closed,
+    /// It came more slowly than the limits allow (408).
+    TooSlow,
     /// The connection failed in the middle of it, or there is no memory for it.
     Io(std::io::Error),
     /// It is packed in a way that is not known here (415).
@@ -31,6 +33,7 @@ impl BodyError {
         match self {
             Self::TooLarge => (413, "The request body is too large."),
             Self::Closed | Self::Io(_) => (400, "The request body is incomplete."),
+            Self::TooSlow => (408, "The request body came too slowly."),
             Self::UnknownCoding => (
                 415,
                 "The content coding of the request body is not supported; gzip and zstd are.",
@@ -48,6 +51,7 @@ impl fmt::Display for BodyError {
         match self {
             Self::TooLarge => to.write_str("the request body is too large"),
             Self::Closed => to.write_str("the peer ended the connection within a request body"),
+            Self::TooSlow => to.write_str("the request body came too slowly"),
             Self::Io(error) => write!(to, "the connection failed within a request body: {error}"),
             Self::UnknownCoding => to.write_str("the content coding of the request body is not known"),
             Self::Corrupt => to.write_str("the request body does not unpack"),
@@ -221,6 +225,7 @@ impl<'a, S: Socket> Incoming<'a, S> {
         let error = match filled {
             Ok(Filled::More) => return Ok(()),
             Ok(Filled::End | Filled::Stopping) => BodyError::Closed,
+            Ok(Filled::TooSlow) => BodyError::TooSlow,
             Err(error) => BodyError::Io(error),
         };
         self.failed = true;

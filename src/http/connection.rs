@@ -4,11 +4,10 @@ use std::any::Any;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use super::Service;
 use super::body::{Body, Incoming};
-use super::control::Control;
+use super::deadline::Watch;
 use super::output::{Output, Turn};
 use super::request::{self, HEADERS_MAX, Head, Reject, Request};
 use super::socket::Socket;
@@ -54,10 +53,10 @@ enum Next {
 }
 
 impl<S: Socket, V: Service> Connection<S, V> {
-    pub(super) fn new(socket: S, service: V, control: Arc<Control>) -> Self {
-        let head_bytes_max = control.limits().head_bytes_max;
+    pub(super) fn new(socket: S, service: V, watch: Watch) -> Self {
+        let head_bytes_max = watch.control.limits().head_bytes_max;
         Self {
-            wire: Wire::new(socket, control),
+            wire: Wire::new(socket, watch),
             input: Input::new(),
             output: Output::new(),
             head_copy: Vec::new(),
@@ -93,6 +92,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
         loop {
             match self.step()? {
                 Next::Request => {
+                    self.wire.end_request();
                     if self.output.len() >= OUTPUT_BYTES_MAX {
                         self.flush()?;
                     }
@@ -105,6 +105,17 @@ impl<S: Socket, V: Service> Connection<S, V> {
                     match self.wire.fill(&mut self.input, Awaited::Request)? {
                         Filled::More => self.output.refresh_date(),
                         Filled::End | Filled::Stopping => return Ok(()),
+                        // Nothing was asked: there is nothing to answer.
+                        Filled::TooSlow if self.input.is_empty() => return Ok(()),
+                        Filled::TooSlow => {
+                            self.reject(Reject {
+                                status: 408,
+                                detail: "The request head did not arrive in time.",
+                            });
+                            self.flush()?;
+                            self.wire.linger(&mut self.input);
+                            return Ok(());
+                        }
                     }
                 }
                 Next::End if self.input.is_empty() => return self.flush(),

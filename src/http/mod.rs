@@ -6,8 +6,8 @@
 //! ```
 //!
 //! **Owner.** One coroutine accepts, and each connection has one that owns its socket, its buffers and its
-//! [`Service`]. They share a flag (stopping) and the register of wakers, which is locked at connect, at
-//! disconnect and when stopping. A coroutine's stack has a fixed 128 KiB: nothing here recurses on input, and
+//! [`Service`]. A thread, the patrol, wakes those whose deadline has passed. They share a flag (stopping), the patrol's
+//! clock and the register of wakers, which is locked at connect, at disconnect, when stopping, and by the patrol. A coroutine's stack has a fixed 128 KiB: nothing here recurses on input, and
 //! services must not either, nor block the thread, nor rely on thread-locals across a call that parks.
 //!
 //! **Pipelining.** The connection takes every complete request out of its input and calls the service for
@@ -34,8 +34,9 @@
 //! rests for 100 ms at a time; waiting peers stay in the listen queue.
 //!
 //! **When the peer is slow.** Writing parks the coroutine, and no further input is read: memory does not grow.
-//! There are no time limits yet: a peer that stops in the middle of a request, or does not read, holds its
-//! connection until it goes away. [`Handle::join`] gives up on those.
+//! Everything that is waited for has a limit ([`Limits`]): a head, however it is dripped in; a body, by its rate and the
+//! longest pause; the next request; a write that makes no progress. A request that has begun is answered 408, where
+//! nothing was asked or the peer does not read the connection just ends. While the service works there is no limit but its own.
 //!
 //! A connection that ends while its peer may still be sending (a head that is no request, a large body nobody
 //! reads) throws input away for up to 2 s and 16 MiB, so that a reset does not overtake the last answer.
@@ -48,6 +49,7 @@ mod coding;
 mod connection;
 mod control;
 mod date;
+mod deadline;
 mod output;
 mod query;
 mod request;
@@ -60,13 +62,14 @@ mod tests;
 mod wire;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 pub use body::{Body, BodyError};
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
 pub use request::Request;
 pub use server::{Handle, serve};
-pub use stream::{Produce, StreamWriter};
+pub use stream::{Produce, StreamWaker, StreamWriter};
 
 /// What answers the requests of one connection, one after the other.
 pub trait Service: Send + 'static {
@@ -97,6 +100,16 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Most connections at a time; a surplus one is a 503.
     pub connections_max: usize,
+    /// How long a head may take from its first byte, and the first one of a connection from when that was accepted.
+    pub head_timeout: Duration,
+    /// Bytes a second that a body comes with at the least, on average; 0 for no such limit.
+    pub body_rate_min: u64,
+    /// How long a body may stand still, and how far it may fall behind its rate.
+    pub body_grace: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How long a write may make no progress.
+    pub write_timeout: Duration,
 }
 
 impl Limits {
@@ -105,6 +118,19 @@ impl Limits {
     /// Each connection has a stack of 128 KiB of address space, of which some 12 KiB are used, and 8 KiB of
     /// buffers; 10,000 are some 200 MiB, and two thirds of the mappings Linux allows a process are left.
     pub const CONNECTIONS_MAX: usize = 10_000;
+    /// A head is one or a few packets. Ten seconds forgive two lost ones with their doubling pauses, and give a slow-loris
+    /// no more than that for each connection it opens.
+    pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Below any network that still serves a browser, and yet a body of 1 MiB is through after 17 minutes at the latest.
+    pub const BODY_RATE_MIN: u64 = 1024;
+    /// As for a head: a train goes through a tunnel, a phone changes its cell.
+    pub const BODY_GRACE: Duration = Duration::from_secs(10);
+    /// What nginx has by default: above the 60 s after which common clients and proxies close themselves, so that it is
+    /// mostly they who do, and no request crosses a closing.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+    /// A window that stays shut for so long belongs to a peer that is gone or does not want to read; buffers of the
+    /// kernel and of ours wait behind it.
+    pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 }
 
 impl Default for Limits {
@@ -112,6 +138,11 @@ impl Default for Limits {
         Self {
             head_bytes_max: Self::HEAD_BYTES_MAX,
             connections_max: Self::CONNECTIONS_MAX,
+            head_timeout: Self::HEAD_TIMEOUT,
+            body_rate_min: Self::BODY_RATE_MIN,
+            body_grace: Self::BODY_GRACE,
+            idle_timeout: Self::IDLE_TIMEOUT,
+            write_timeout: Self::WRITE_TIMEOUT,
         }
     }
 }

@@ -11,6 +11,7 @@ use may::coroutine::Builder;
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
+use super::deadline;
 use super::output::detail_body;
 use super::socket::{Registered, Socket};
 use super::wire::INPUT_BYTES_MAX;
@@ -37,6 +38,7 @@ pub fn serve<M: MakeService>(listener: TcpListener, make: M, limits: Limits) -> 
     let listener = Registered::new(listener)?;
     let control = Control::new(limits);
     let acceptor_slot = Slot::enter(&control, listener.waker(), Kind::Acceptor);
+    deadline::start_patrol(&control)?;
     let acceptor = Acceptor {
         listener,
         make: Arc::new(make),
@@ -79,7 +81,7 @@ impl Handle {
     pub fn join(&self, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut register = self.control.register();
-        while register.entered > 0 {
+        while register.entered > 0 || register.is_patrolled {
             let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return false,
                 Some(left) => left,
@@ -142,13 +144,13 @@ impl<M: MakeService> Acceptor<M> {
         // that is already gone is found out by the first read.
         let _ = socket.set_nodelay(true);
         let slot = Slot::enter(&self.control, socket.waker(), Kind::Connection);
-        let (make, control) = (self.make.clone(), self.control.clone());
+        let (make, watch) = (self.make.clone(), slot.watch());
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(&*socket);
         let connection = move || {
             // Dropped last: the socket is closed when the connection counts as ended.
             let _slot = slot;
             match catch_unwind(AssertUnwindSafe(|| make.make(peer))) {
-                Ok(service) => Connection::new(socket, service, control).run(),
+                Ok(service) => Connection::new(socket, service, watch).run(),
                 Err(_) => tracing::error!("making a service panicked; its connection is closed"),
             }
         };
