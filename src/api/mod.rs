@@ -77,13 +77,18 @@ impl Api {
     }
 }
 
+impl Shared {
+    fn parser(&self) -> Parser {
+        Parser::new(self.line_bytes_max).with_batch_bound(self.batch_lines_bytes_max)
+    }
+}
+
 impl MakeService for Api {
     type Service = Session;
 
     fn make(&self, _peer: SocketAddr) -> Session {
         Session {
-            parser: Parser::new(self.shared.line_bytes_max)
-                .with_batch_bound(self.shared.batch_lines_bytes_max),
+            parser: self.shared.parser(),
             producer: self.entrance.producer(),
             shared: Arc::clone(&self.shared),
             burst: Lines::new(),
@@ -172,6 +177,15 @@ impl Service for Session {
         if self.burst.capacity() > IDLE_BYTES_MAX {
             self.burst = Lines::new();
         }
+    }
+
+    fn rest(&mut self) {
+        self.parser = self.shared.parser();
+        self.shared.spare.give_lines(std::mem::take(&mut self.burst));
+        for buffer in [&mut self.body, &mut self.unpacked] {
+            self.shared.spare.give_bytes(std::mem::take(buffer));
+        }
+        (self.commitments, self.owed) = Default::default();
     }
 }
 

@@ -224,7 +224,7 @@ impl<'a, S: Socket> Incoming<'a, S> {
         })();
         let error = match filled {
             Ok(Filled::More) => return Ok(()),
-            Ok(Filled::End | Filled::Stopping) => BodyError::Closed,
+            Ok(Filled::End | Filled::Stopping | Filled::AtRest) => BodyError::Closed,
             Ok(Filled::TooSlow) => BodyError::TooSlow,
             Err(error) => BodyError::Io(error),
         };

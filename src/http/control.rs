@@ -8,6 +8,8 @@ use may::io::WaitIoWaker;
 
 use super::Limits;
 use super::deadline::{Clock, Timeouts, Watch, Watched};
+use super::pool::Pool;
+use super::stack;
 
 /// What the acceptor, the connections and the handle share.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub(super) struct Control {
     timeouts: Timeouts,
     /// The patrol's.
     pub(super) clock: Clock,
+    /// Input buffers of connections that are at rest.
+    pub(super) pool: Pool,
+    /// How far down a coroutine's stack goes for certain.
+    pub(super) stack_bytes: Option<usize>,
     /// Written once, by `Handle::stop_accepting`; read by connections between bursts and by the acceptor.
     stopping: AtomicBool,
     /// Locked at connect, at disconnect, when stopping, and by the patrol for a part of it at a time; never across a
@@ -30,6 +36,8 @@ impl Control {
         Arc::new(Self {
             timeouts: Timeouts::new(&limits),
             clock: Clock::default(),
+            pool: Pool::new(),
+            stack_bytes: stack::measure(),
             limits,
             stopping: AtomicBool::new(false),
             register: Mutex::new(Register::default()),

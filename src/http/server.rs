@@ -149,8 +149,9 @@ impl<M: MakeService> Acceptor<M> {
         let connection = move || {
             // Dropped last: the socket is closed when the connection counts as ended.
             let _slot = slot;
-            match catch_unwind(AssertUnwindSafe(|| make.make(peer))) {
-                Ok(service) => Connection::new(socket, service, watch).run(),
+            let connection = || Connection::new(socket, || make.make(peer), watch);
+            match catch_unwind(AssertUnwindSafe(connection)) {
+                Ok(mut connection) => connection.run(),
                 Err(_) => tracing::error!("making a service panicked; its connection is closed"),
             }
         };

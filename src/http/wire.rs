@@ -8,11 +8,14 @@ use std::time::Duration;
 use super::deadline::{NEVER, Time, Watch, Watched, micros};
 use super::socket::Socket;
 
-/// Input buffer of a new connection, in bytes: some twenty small requests.
-const INPUT_BYTES_START: usize = 8 * 1024;
+/// Input buffer of a connection, in bytes: some twenty small requests.
+pub(super) const INPUT_BYTES_START: usize = 8 * 1024;
 /// What the input buffer may grow to, in bytes. Larger bodies pass through it piece by piece.
 pub(super) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a connection waits for its next request before it gives its memory back. Requests of one page or one
+/// program follow each other more closely; and one that comes later can well pay the microseconds.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a connection that was ended early waits for its peer to stop sending. Closing a socket with
 /// unread input resets it, and the reset can overtake the answer that says why.
 const LINGER_MAX: Duration = Duration::from_secs(2);
@@ -23,7 +26,7 @@ const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Input {
     /// INVARIANT: `start <= end <= bytes.len()`. The bytes between are the unused input, those after `end`
-    /// are room for a read (zeros or left-overs).
+    /// are room for a read (zeros or left-overs). Empty while the connection waits.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -34,7 +37,7 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new() -> Self {
         Self {
-            bytes: vec![0; INPUT_BYTES_START],
+            bytes: Vec::new(),
             start: 0,
             end: 0,
             was_full: false,
@@ -54,6 +57,17 @@ impl Input {
         self.start += count;
     }
 
+    /// There is nothing in the buffer, and it has not grown: any other will do as well.
+    fn is_spare(&self) -> bool {
+        self.is_empty() && self.bytes.len() == INPUT_BYTES_START
+    }
+
+    /// Gives up the buffer, which holds nothing.
+    pub(super) fn release(&mut self) -> Vec<u8> {
+        assert!(self.is_empty(), "unused input is not thrown away");
+        std::mem::replace(self, Self::new()).bytes
+    }
+
     /// Room for a read, never empty: moves what is left to the front and grows where needed.
     fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
@@ -62,7 +76,8 @@ impl Input {
             self.start = 0;
         }
         if (self.was_full || self.end == self.bytes.len()) && self.bytes.len() < INPUT_BYTES_MAX {
-            self.bytes.resize((self.bytes.len() * 2).min(INPUT_BYTES_MAX), 0);
+            let grown = (self.bytes.len() * 2).clamp(INPUT_BYTES_START, INPUT_BYTES_MAX);
+            self.bytes.resize(grown, 0);
         }
         self.was_full = false;
         // The head limit is below the buffer's bound (checked in `serve`), and body pieces are used up before
@@ -95,6 +110,9 @@ pub(super) enum Filled {
     End,
     /// The server is stopping, no request has begun, and the socket holds none.
     Stopping,
+    /// Nothing has come for a while and no request has begun: the connection should give back what it does not need for
+    /// waiting, and wait on.
+    AtRest,
     /// The peer has taken too long: over a head, over a body, or to send another request.
     TooSlow,
 }
@@ -113,6 +131,8 @@ pub(super) struct Wire<S> {
     head_until: Time,
     /// How much longer the peer may keep a body waiting: spent by waiting, earned by bytes, at most the grace.
     body_credit: Time,
+    /// While the connection is at rest, when it has waited for the next request for too long. [`NEVER`] otherwise.
+    rest_until: Time,
 }
 
 impl<S: Socket> Wire<S> {
@@ -125,11 +145,17 @@ impl<S: Socket> Wire<S> {
             watch,
             drained: false,
             hang_up: false,
+            rest_until: NEVER,
         }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.watch.control.is_stopping()
+    }
+
+    /// How far down the stack of a connection's coroutine goes.
+    pub(super) fn stack_bytes(&self) -> Option<usize> {
+        self.watch.control.stack_bytes
     }
 
     /// A request has been taken out of the input with its body: limits of head and body begin anew.
@@ -152,6 +178,7 @@ impl<S: Socket> Wire<S> {
     fn patience(&mut self, input: &Input, awaited: Awaited) -> Time {
         let limit = match awaited {
             Awaited::Body => self.body_credit,
+            Awaited::Request if self.rest_until != NEVER => return self.rest_until,
             Awaited::Request if self.head_until != NEVER => return self.head_until,
             Awaited::Request if input.is_empty() => self.watch.timeouts().idle,
             Awaited::Request => {
@@ -166,17 +193,32 @@ impl<S: Socket> Wire<S> {
     pub(super) fn fill(&mut self, input: &mut Input, awaited: Awaited) -> io::Result<Filled> {
         let began = self.watch.now();
         let until = self.patience(input, awaited);
+        let can_rest = awaited == Awaited::Request && input.is_empty() && self.rest_until == NEVER;
+        let rest_at = if can_rest {
+            self.watch.after(micros(REST_AFTER))
+        } else {
+            NEVER
+        };
         loop {
             // A stopping server has one last look at the socket of an idle connection: a request that is
             // already there is answered.
             let last_look = awaited == Awaited::Request && input.is_empty() && self.is_stopping();
             if self.drained && !self.hang_up && !last_look {
+                self.spare(input);
                 // Whoever is woken has a look at the socket first, and only then at the clock.
-                if self.watch.now() >= until {
+                let now = self.watch.now();
+                if now >= until {
                     return Ok(Filled::TooSlow);
                 }
-                self.wait(until);
+                if now >= rest_at {
+                    self.rest_until = until;
+                    return Ok(Filled::AtRest);
+                }
+                self.wait(until.min(rest_at));
                 continue;
+            }
+            if input.bytes.is_empty() {
+                input.bytes = self.watch.control.pool.take();
             }
             let room = input.room();
             let asked = room.len();
@@ -185,6 +227,7 @@ impl<S: Socket> Wire<S> {
                 Ok(count) => {
                     self.drained = count < asked;
                     input.filled(count);
+                    self.rest_until = NEVER;
                     if awaited == Awaited::Body {
                         self.earn(count, began);
                     }
@@ -200,6 +243,13 @@ impl<S: Socket> Wire<S> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Leaves the buffer to others if there is nothing in it.
+    pub(super) fn spare(&self, input: &mut Input) {
+        if input.is_spare() {
+            self.watch.control.pool.give(input.release());
         }
     }
 

@@ -185,6 +185,11 @@ impl Server {
         address.parse().expect("the address is one")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The fields of the start-up line.
     pub fn fields(&self) -> &Value {
         &self.fields

@@ -103,6 +103,7 @@ fn wire(steps: impl IntoIterator<Item = Step>) -> (Wire<Scripted>, Arc<Control>)
 fn fill_all(wire: &mut Wire<Scripted>, control: &Control, awaited: Awaited) -> (usize, Filled, Time) {
     let mut input = Input::new();
     let mut count = 0;
+    let mut rested = false;
     loop {
         match wire.fill(&mut input, awaited).unwrap() {
             Filled::More => {
@@ -114,6 +115,8 @@ fn fill_all(wire: &mut Wire<Scripted>, control: &Control, awaited: Awaited) -> (
                     count = input.unused().len();
                 }
             }
+            // Once in a wait for a request.
+            Filled::AtRest => assert!(!std::mem::replace(&mut rested, true), "at rest twice"),
             other => return (count, other, control.clock.now()),
         }
     }
@@ -135,7 +138,8 @@ fn a_head_has_its_time_however_it_is_dripped_in() {
 
 #[test]
 fn a_connection_that_has_not_asked_anything_has_the_time_of_a_head() {
-    let (mut wire, control) = wire([Step::Silence]);
+    // The first call is for the rest.
+    let (mut wire, control) = wire([Step::Silence, Step::Silence]);
     let (count, end, at) = fill_all(&mut wire, &control, Awaited::Request);
     assert_eq!((count, end), (0, Filled::TooSlow));
     assert_after(micros(Limits::HEAD_TIMEOUT), at);
@@ -144,8 +148,9 @@ fn a_connection_that_has_not_asked_anything_has_the_time_of_a_head() {
 #[test]
 fn between_requests_there_is_the_idle_time_and_then_that_of_a_head() {
     let steps = [
+        Step::Silence,
         Step::Woken(30 * SECOND),
-        Step::Arrives(44 * SECOND, b"G"),
+        Step::Arrives(40 * SECOND, b"G"),
         Step::Arrives(9 * SECOND, b"E"),
         Step::Silence,
     ];
@@ -153,9 +158,9 @@ fn between_requests_there_is_the_idle_time_and_then_that_of_a_head() {
     wire.end_request();
     let (count, end, at) = fill_all(&mut wire, &control, Awaited::Request);
     assert_eq!((count, end), (2, Filled::TooSlow));
-    assert_after(74 * SECOND + micros(Limits::HEAD_TIMEOUT), at);
+    assert_after(71 * SECOND + micros(Limits::HEAD_TIMEOUT), at);
 
-    let (mut wire, control) = self::wire([Step::Silence]);
+    let (mut wire, control) = self::wire([Step::Silence, Step::Silence]);
     wire.end_request();
     let (_, end, at) = fill_all(&mut wire, &control, Awaited::Request);
     assert_eq!(end, Filled::TooSlow);
@@ -225,6 +230,30 @@ fn lingering_ends_although_the_peer_goes_on() {
     let (mut wire, control) = wire(steps.chain([Step::Silence]));
     wire.linger(&mut Input::new());
     assert_after(2 * SECOND, control.clock.now());
+}
+
+#[test]
+fn a_connection_comes_to_rest_once_and_waits_on_without_a_buffer() {
+    let steps = [
+        Step::Woken(SECOND / 2),
+        Step::Silence,
+        Step::Woken(SECOND),
+        Step::Arrives(SECOND, b"x"),
+        Step::Silence,
+    ];
+    let (mut wire, control) = wire(steps);
+    wire.end_request();
+    let mut input = Input::new();
+    let mut fill = |input: &mut Input| wire.fill(input, Awaited::Request).unwrap();
+    assert_eq!(fill(&mut input), Filled::AtRest);
+    assert_after(SECOND, control.clock.now());
+    assert!(input.release().is_empty(), "the buffer went back before");
+    assert_eq!(fill(&mut input), Filled::More);
+    assert_eq!(input.unused(), b"x");
+    // As soon as there is nothing to be kept it does without one again, and can come to rest again.
+    input.consume(1);
+    assert_eq!(fill(&mut input), Filled::AtRest);
+    assert!(input.release().is_empty());
 }
 
 /// Limits of which one is short, so that nothing else can end a connection.
