@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`cli`] | the commands; `serve` wires the rooms, waits for a signal, shuts down in order | the main thread |
 //! | [`config`] | the settings | the main thread, once |
-//! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection |
+//! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection; deadlines: the patrol thread |
 //! | [`api`] | a file per endpoint: HTTP to engine and back | the connection's coroutine |
 //! | [`event`] | what an event is: validation, errors, the stored line | the connection's coroutine |
 //! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync, growth, deadlines: a thread each; waking: the herald coroutine |

@@ -81,13 +81,18 @@ impl Api {
     }
 }
 
+impl Shared {
+    fn parser(&self) -> Parser {
+        Parser::new(self.line_bytes_max).with_batch_bound(self.batch_lines_bytes_max)
+    }
+}
+
 impl MakeService for Api {
     type Service = Session;
 
     fn make(&self, _peer: Peer) -> Session {
         Session {
-            parser: Parser::new(self.shared.line_bytes_max)
-                .with_batch_bound(self.shared.batch_lines_bytes_max),
+            parser: self.shared.parser(),
             intake: Intake::new(Arc::clone(&self.shared), self.entrance.producer()),
             shared: Arc::clone(&self.shared),
             body: Vec::new(),
@@ -140,6 +145,14 @@ impl Service for Session {
             if buffer.capacity() > IDLE_BYTES_MAX {
                 *buffer = Vec::new();
             }
+        }
+    }
+
+    fn rest(&mut self) {
+        self.parser = self.shared.parser();
+        self.intake.rest();
+        for buffer in [&mut self.body, &mut self.unpacked] {
+            self.shared.spare.give_bytes(std::mem::take(buffer));
         }
     }
 }

@@ -74,6 +74,11 @@ pub fn serve(mut config: Config) -> ExitCode {
     }
     let limits = Limits {
         connections_max: config.connections_max,
+        head_timeout: config.head_timeout,
+        body_rate_min: config.body_rate_min,
+        body_grace: config.body_grace,
+        idle_timeout: config.idle_timeout,
+        write_timeout: config.write_timeout,
         ..Limits::default()
     };
     let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {

@@ -52,6 +52,16 @@ pub struct Config {
     pub workers: usize,
     /// Connections open at once.
     pub connections_max: usize,
+    /// How long a request head may take.
+    pub head_timeout: Duration,
+    /// Bytes a second that a body comes with at the least; 0 for no such limit.
+    pub body_rate_min: u64,
+    /// How long a body may stand still.
+    pub body_grace: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How long an answer may make no progress.
+    pub write_timeout: Duration,
     /// Level at which events are acknowledged when the request names none.
     pub ack: Level,
     /// How long a request waits for room in the journal.
@@ -156,6 +166,11 @@ impl Config {
             tls,
             workers,
             connections_max: get!("METRICS_CONNECTIONS_MAX", |text| whole(text, 1, 1_000_000)),
+            head_timeout: get!("METRICS_HEAD_TIMEOUT", limit),
+            body_rate_min: get!("METRICS_BODY_RATE_MIN", |text| size(text, 0, 1 << 20)),
+            body_grace: get!("METRICS_BODY_GRACE", limit),
+            idle_timeout: get!("METRICS_IDLE_TIMEOUT", limit),
+            write_timeout: get!("METRICS_WRITE_TIMEOUT", limit),
             ack: get!("METRICS_ACK", level),
             enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
             ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
@@ -227,6 +242,12 @@ fn lonely(name: &str, value: &str, other: &str) -> ConfigError {
     ConfigError(format!(
         "{name}: {value:?} is not allowed; it needs {other} beside it"
     ))
+}
+
+/// A time limit of connections. Below some tens of milliseconds the patrol's rounds decide; a connection that may hang for
+/// an hour is as good as unlimited.
+fn limit(text: &str) -> Result<Duration, Rejected> {
+    duration(text, 50, 3_600_000)
 }
 
 fn level(text: &str) -> Result<Level, Rejected> {
@@ -302,6 +323,11 @@ mod tests {
             ("METRICS_RING_CAPACITY", "0", "from 1 to 100000"),
             ("METRICS_WORKERS", "many", "from 1 to 256"),
             ("METRICS_CONNECTIONS_MAX", "0", "from 1 to 1000000"),
+            ("METRICS_HEAD_TIMEOUT", "10", "from 50ms"),
+            ("METRICS_BODY_RATE_MIN", "1GiB", "to 1MiB"),
+            ("METRICS_BODY_GRACE", "0s", "from 50ms"),
+            ("METRICS_IDLE_TIMEOUT", "1d", "to 3600s"),
+            ("METRICS_WRITE_TIMEOUT", "never", "from 50ms"),
             ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
             ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
             ("METRICS_PAGE_CACHE", "none", "`all`, or a size"),

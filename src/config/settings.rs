@@ -108,6 +108,46 @@ pub const SETTINGS: &[Setting] = &[
         help: "Connections open at once; the surplus is answered 503 and closed",
     },
     Setting {
+        variable: "METRICS_HEAD_TIMEOUT",
+        flag: "head-timeout",
+        value: "DURATION",
+        default: "10s",
+        help: "How long a request head may take from its first byte, the first of a connection from when it was accepted. \
+               Room for two lost packets, and no more than that for those who drip heads to hold connections",
+    },
+    Setting {
+        variable: "METRICS_BODY_RATE_MIN",
+        flag: "body-rate-min",
+        value: "SIZE",
+        default: "1KiB",
+        help: "Bytes a second that a request body comes with at the least, on average; `0` for none. A phone at the edge \
+               of its cell is faster",
+    },
+    Setting {
+        variable: "METRICS_BODY_GRACE",
+        flag: "body-grace",
+        value: "DURATION",
+        default: "10s",
+        help: "How long a request body may stand still, and how far it may fall behind its rate. A change of network takes \
+               a few seconds",
+    },
+    Setting {
+        variable: "METRICS_IDLE_TIMEOUT",
+        flag: "idle-timeout",
+        value: "DURATION",
+        default: "75s",
+        help: "How long a connection may wait for its next request. Longer than the 60 s of common proxies, so that it is \
+               they who close and no request meets a closed connection",
+    },
+    Setting {
+        variable: "METRICS_WRITE_TIMEOUT",
+        flag: "write-timeout",
+        value: "DURATION",
+        default: "30s",
+        help: "How long an answer may make no progress before its connection is closed. A peer that has read nothing for \
+               so long is gone or does not want to",
+    },
+    Setting {
         variable: "METRICS_ACK",
         flag: "ack",
         value: "LEVEL",

@@ -395,7 +395,7 @@ impl Output {
         self.stream.take()
     }
 
-    /// Gives back memory that an idle connection should not hold.
+    /// Gives back memory that a connection should not hold between bursts.
     pub(super) fn shrink(&mut self) {
         for buffer in [&mut self.bytes, &mut self.gapped] {
             if buffer.capacity() > IDLE_BYTES_MAX {
@@ -403,6 +403,15 @@ impl Output {
                 *buffer = Vec::new();
             }
         }
+    }
+
+    /// Gives back all memory: the connection is at rest.
+    pub(super) fn release(&mut self) {
+        debug_assert!(
+            self.bytes.is_empty() && self.gapped.is_empty(),
+            "who rests has nothing to say"
+        );
+        (self.bytes, self.gapped, self.owed) = Default::default();
     }
 }
 

@@ -11,6 +11,7 @@ use may::coroutine::Builder;
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
+use super::deadline;
 use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
 use super::output::detail_body;
 use super::socket::{Registered, Socket};
@@ -55,6 +56,7 @@ pub fn serve<M: MakeService>(listeners: Vec<Listener>, make: M, limits: Limits) 
         // Those that were started before do not stay behind.
         started.inspect_err(|_| handle.stop_accepting())?;
     }
+    deadline::start_patrol(&handle.control).inspect_err(|_| handle.stop_accepting())?;
     Ok(handle)
 }
 
@@ -87,7 +89,7 @@ impl Handle {
     pub fn join(&self, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut register = self.control.register();
-        while register.entered > 0 {
+        while register.entered > 0 || register.is_patrolled {
             let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return false,
                 Some(left) => left,
@@ -169,12 +171,13 @@ impl<A: Accept, M: MakeService> Acceptor<A, M> {
         let slot = Slot::enter(&self.control, stream.waker(), Kind::Connection);
         let worker = worker_of(&*stream);
         let socket = self.accept.socket(stream).map_err(not_would_block)?;
-        let (make, control) = (self.make.clone(), self.control.clone());
+        let (make, watch) = (self.make.clone(), slot.watch());
         let connection = move || {
             // Dropped last: the socket is closed when the connection counts as ended.
             let _slot = slot;
-            match catch_unwind(AssertUnwindSafe(|| make.make(peer))) {
-                Ok(service) => Connection::new(socket, service, control).run(),
+            let connection = || Connection::new(socket, || make.make(peer), watch);
+            match catch_unwind(AssertUnwindSafe(connection)) {
+                Ok(mut connection) => connection.run(),
                 Err(_) => tracing::error!("making a service panicked; its connection is closed"),
             }
         };

@@ -34,6 +34,12 @@ impl Events {
         Self(self.0 | Self::WOKEN)
     }
 
+    /// Nothing but a wake-up.
+    #[cfg(test)]
+    pub fn woken() -> Self {
+        Self(Self::WOKEN)
+    }
+
     /// There may be input, or somebody wants the connection to look up: a read is worth trying.
     pub fn worth_reading(self) -> bool {
         self.0 & (Self::IN | Self::ERROR | Self::HANG_UP | Self::PEER_SHUT | Self::WOKEN) != 0

@@ -2,11 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use super::*;
+
+mod timeouts;
 
 /// Far beyond what any step takes: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +27,10 @@ struct TestService {
 struct Gate {
     entered: Option<mpsc::Sender<()>>,
     release: Option<Arc<may::sync::Semphore>>,
+    /// Where the streams of `/wait` hand in what wakes them.
+    wakers: Option<mpsc::Sender<StreamWaker>>,
+    /// What those streams have to say: a word for each.
+    words: Arc<AtomicUsize>,
 }
 
 /// What is left of a body, of so many bytes at the most.
@@ -83,6 +90,21 @@ impl Service for TestService {
                         return Err(std::io::Error::other("broken"));
                     }
                     to.write_all(&[b'x'; 100_000])
+                };
+                output.stream(200, "text/plain", &[], Box::new(produce));
+            }
+            "/wait" => {
+                let wakers = self.gate.wakers.clone().unwrap();
+                let words = self.gate.words.clone();
+                let produce = move |to: &mut StreamWriter<'_>| {
+                    wakers.send(to.waker()).unwrap();
+                    // The first pass sends the head.
+                    while to.wait(Duration::from_secs(3600))? {
+                        for _ in 0..words.swap(0, Ordering::AcqRel) {
+                            to.write_all(b"word")?;
+                        }
+                    }
+                    to.write_all(b"over")
                 };
                 output.stream(200, "text/plain", &[], Box::new(produce));
             }
@@ -681,6 +703,7 @@ fn stopping_ends_idle_connections_and_answers_what_is_in_flight() {
     let gate = Gate {
         entered: Some(entered),
         release: Some(release.clone()),
+        ..Gate::default()
     };
     let server = start_with(gate, Limits::default());
     let mut idle = Client::new(&server);
