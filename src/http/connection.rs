@@ -56,10 +56,14 @@ enum Next {
 impl<S: Socket, V: Service> Connection<S, V> {
     pub(super) fn new(socket: S, service: V, control: Arc<Control>) -> Self {
         let head_bytes_max = control.limits().head_bytes_max;
+        let mut output = Output::new();
+        if service.watches() {
+            output.watch();
+        }
         Self {
             wire: Wire::new(socket, control),
             input: Input::new(),
-            output: Output::new(),
+            output,
             head_copy: Vec::new(),
             service,
             head_bytes_max,
@@ -229,7 +233,9 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(());
         };
         self.flush()?;
-        stream::run(stream, &mut self.wire)
+        let bytes = stream::run(stream, &mut self.wire)?;
+        self.output.report_stream(bytes, &mut self.service);
+        Ok(())
     }
 
     /// Settles the burst and writes its answers.
@@ -240,6 +246,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             self.output.end_settling();
         }
         self.wire.write_all(self.output.ready())?;
+        self.output.report(&mut self.service);
         self.output.clear();
         Ok(())
     }

@@ -48,6 +48,7 @@ mod coding;
 mod connection;
 mod control;
 mod date;
+mod labels;
 mod output;
 mod query;
 mod request;
@@ -63,6 +64,7 @@ use std::net::SocketAddr;
 
 pub use body::{Body, BodyError};
 pub use coding::Decoded;
+pub use labels::{Answered, HeaderLines};
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
 pub use request::Request;
@@ -79,6 +81,17 @@ pub trait Service: Send + 'static {
     /// peer. May park the coroutine. Owed answers are handed in now, in the order of their requests.
     fn settle(&mut self, output: &mut Output) {
         let _ = output;
+    }
+
+    /// Whether the service wants to be told of every answer that has left. Asked once.
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// An answer has left; in the order of the requests. Those of the connection itself, to what is no request, are told
+    /// too, and are not tracked.
+    fn answered(&mut self, answered: Answered) {
+        let _ = answered;
     }
 }
 
