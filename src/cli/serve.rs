@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::subscriber::set_global_default;
 
 use super::USAGE;
-use crate::api::Api;
+use crate::api::{Api, Gate};
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, LogFormat};
 use crate::http::{Limits, serve as serve_http};
@@ -42,21 +42,40 @@ pub fn serve(config: Config) -> ExitCode {
     // Pinned workers would share their core with whatever else runs there while others are idle.
     may::config().set_worker_pin(false);
 
+    let gate = match Gate::open(&config) {
+        Ok(gate) => gate,
+        Err(error) => {
+            eprintln!("floodgate: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let reloads: Vec<Reload> = vec![Box::new({
+        let gate = Arc::clone(&gate);
+        move || gate.reload()
+    })];
+    // From here on a SIGHUP ends nothing: it waits until it can be followed.
+    let mut signals = match Signals::new([SIGHUP]) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
+    };
     let started = Instant::now();
     let engine = match Engine::open(config.engine.clone(), Arc::new(OsFs)) {
         Ok(engine) => engine,
         Err(error) => return failed(&error.to_string()),
     };
     // Only now: a signal during recovery ends the process at once, which recovery is made for.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
-    };
+    if let Err(error) = signals
+        .add_signal(SIGTERM)
+        .and_then(|()| signals.add_signal(SIGINT))
+    {
+        return failed(&format!("cannot listen for signals: {error}"));
+    }
     let limits = Limits {
         connections_max: config.connections_max,
         ..Limits::default()
     };
-    let bound = listen(&config).and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));
+    let bound = listen(&config)
+        .and_then(|listener| serve_http(listener, Api::new(&config, &engine, Arc::clone(&gate)), limits));
     let http = match bound {
         Ok(http) => http,
         Err(error) => {
@@ -81,7 +100,7 @@ pub fn serve(config: Config) -> ExitCode {
         "listening"
     );
 
-    let signal = signals.forever().next();
+    let signal = stop_signal(&mut signals, &reloads);
     tracing::info!(
         signal = if signal == Some(SIGINT) {
             "SIGINT"
@@ -92,7 +111,7 @@ pub fn serve(config: Config) -> ExitCode {
     );
     std::thread::spawn(move || {
         // At once: not even a message, which a blocked stderr could hold up. The next start recovers the journal.
-        if signals.forever().next().is_some() {
+        if signals.forever().any(|signal| signal != SIGHUP) {
             std::process::exit(1);
         }
     });
@@ -105,7 +124,27 @@ pub fn serve(config: Config) -> ExitCode {
             "connections did not end in time"
         );
     }
+    gate.close();
     close(engine, deadline, quiet)
+}
+
+/// What SIGHUP has done: something is read again, or stays as it is and the error names the setting.
+type Reload = Box<dyn Fn() -> Result<(), String>>;
+
+/// Waits for the signal that ends the server, and follows SIGHUP meanwhile.
+fn stop_signal(signals: &mut Signals, reloads: &[Reload]) -> Option<i32> {
+    signals.forever().find(|signal| {
+        if *signal == SIGHUP {
+            let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
+            for error in &errors {
+                tracing::error!("SIGHUP: {error}; what was read before stays in use");
+            }
+            if errors.is_empty() {
+                tracing::info!("SIGHUP: files are read again");
+            }
+        }
+        *signal != SIGHUP
+    })
 }
 
 fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
