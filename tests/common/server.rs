@@ -207,7 +207,8 @@ impl Server {
         self.text.lock().expect("no reader panics").clone()
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a child's id is not zero");
         // The child is not reaped while we hold it, so the id is still its own.
         kill_process(pid, signal).expect("the child can be signalled");
