@@ -21,6 +21,8 @@ const DATE_HEADER: &[u8] = b"Date: ";
 const NO_SNIFFING: &[u8] = b"X-Content-Type-Options: nosniff\r\n";
 /// Most of an idle connection's output buffer that is kept, in bytes.
 const IDLE_BYTES_MAX: usize = 64 * 1024;
+/// Most reports of answers for which an idle connection keeps room; a burst has more.
+const IDLE_ANSWERED_MAX: usize = 16;
 
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -540,6 +542,9 @@ impl Output {
                 debug_assert!(buffer.is_empty(), "an idle connection has nothing to say");
                 *buffer = Vec::new();
             }
+        }
+        if self.answered.capacity() > IDLE_ANSWERED_MAX {
+            self.answered = Vec::new();
         }
     }
 }

@@ -39,6 +39,9 @@ use crate::http::{Answered, Output, Request};
 /// Longest `X-Request-Id` that is echoed. A trace id with its parts has some 60 characters.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
+/// Most entries for which an idle connection keeps room; a burst has more.
+const IDLE_ENTRIES_MAX: usize = 16;
+
 /// Who may read without a key, as long as there is no read key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
@@ -285,6 +288,9 @@ impl Pass {
         };
         if let Some(access) = &self.gate.access {
             access.log(entry.as_ref(), self.peer, Some(answered));
+        }
+        if self.entries.is_empty() && self.entries.capacity() > IDLE_ENTRIES_MAX {
+            self.entries = VecDeque::new();
         }
     }
 }
