@@ -1,6 +1,6 @@
 //! The endpoints: from HTTP to the engine and back, a file for each.
 //!
-//! Every request passes the [`gate`] first: who may do what, and how often. A [`Session`] serves one connection, on that connection's coroutine. Singles of a pipelined burst collect in one frame:
+//! Every request passes the gate (`gate/mod.rs`) first: who may do what, and how often. A [`Session`] serves one connection, on that connection's coroutine. Singles of a pipelined burst collect in one frame:
 //! each has its blocks reserved before it is validated, so that a 202 that is already rendered can be kept; the frame is
 //! committed when the burst is settled, before an answer leaves. Answers that promise `written` or `synced` are owed until
 //! then.
