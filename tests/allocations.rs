@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use counting::{Counting, allocations};
-use floodgate::api::Api;
+use floodgate::api::{Api, Gate};
 use floodgate::config::Config;
 use floodgate::http::{Limits, Listener, serve};
 use floodgate::ingest::Engine;
@@ -57,7 +57,8 @@ fn the_steady_state_of_a_single_post_allocates_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let listeners = vec![Listener::tcp(listener).unwrap()];
-    let http = serve(listeners, Api::new(&config, &engine), Limits::default()).unwrap();
+    let gate = Gate::open(&config).unwrap();
+    let http = serve(listeners, Api::new(&config, &engine, gate), Limits::default()).unwrap();
 
     let mut client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

@@ -17,7 +17,7 @@ use tracing::subscriber::set_global_default;
 
 use super::USAGE;
 use super::listen::{self, Bound};
-use crate::api::Api;
+use crate::api::{Api, Gate};
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, LogFormat, TlsFiles};
 use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
@@ -43,14 +43,18 @@ pub fn serve(mut config: Config) -> ExitCode {
     // Pinned workers would share their core with whatever else runs there while others are idle.
     may::config().set_worker_pin(false);
 
-    let tls = match load_tls(&config) {
-        Ok(tls) => tls,
+    let opened = load_tls(&config).and_then(|tls| Ok((tls, Gate::open(&config)?)));
+    let (tls, gate) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             eprintln!("floodgate: {error}");
             return ExitCode::from(USAGE);
         }
     };
-    let mut reloads: Vec<Reload> = Vec::new();
+    let mut reloads: Vec<Reload> = vec![Box::new({
+        let gate = Arc::clone(&gate);
+        move || gate.reload()
+    })];
     if let Some(tls) = tls.clone() {
         reloads.push(Box::new(move || tls.reload().map_err(tls_error)));
     }
@@ -84,7 +88,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
         // Whether the read side is open depends on what is listened on in truth.
         config.bind = listen::places(&listeners);
-        let http = serve_http(listeners, Api::new(&config, &engine), limits);
+        let http = serve_http(listeners, Api::new(&config, &engine, Arc::clone(&gate)), limits);
         http.map(|http| (http, files)).map_err(|error| error.to_string())
     });
     let (http, socket_files) = match served {
@@ -142,6 +146,7 @@ pub fn serve(mut config: Config) -> ExitCode {
             "connections did not end in time"
         );
     }
+    gate.close();
     close(engine, deadline, quiet)
 }
 

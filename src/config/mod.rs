@@ -4,12 +4,18 @@
 //! `floodgate config` and the table in the README are made from, or checked against, that list. [`Config::new`]
 //! turns the raw texts into one validated value, once, at the start.
 
+pub mod access;
 mod bind;
 pub mod settings;
 mod values;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use access::{
+    AccessTarget, CorsOrigins, KeySource, Proxies, Rate, access_log, cors_origins, key_list, proxies, rate,
+};
 
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level};
@@ -76,8 +82,22 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// Longest stored line with its newline, in bytes.
     pub line_bytes_max: usize,
-    /// Whether the read side may be used on an address that is not loopback.
+    /// Whether everybody may use the read side, wherever it is listened on, and without a key.
     pub public_reads: bool,
+    /// Keys for writing; without any everybody may.
+    pub write_keys: KeySource,
+    /// Keys for reading.
+    pub read_keys: KeySource,
+    /// Which pages may use this server from a browser.
+    pub cors_origins: CorsOrigins,
+    /// How many requests a key or an address may make.
+    pub rate_limit: Option<Rate>,
+    /// Who is believed about the address of a client.
+    pub trusted_proxies: Proxies,
+    /// Where requests are logged.
+    pub access_log: Option<AccessTarget>,
+    /// Of so many requests that were answered well one is logged.
+    pub access_sample: usize,
     /// How long a shutdown may take.
     pub shutdown_timeout: Duration,
     /// How messages are written.
@@ -115,7 +135,12 @@ impl Config {
             text: &str,
             parse: impl Fn(&str) -> Result<T, Rejected>,
         ) -> Result<T, ConfigError> {
-            let error = |allowed| ConfigError(format!("{name}: {text:?} is not allowed; {allowed}"));
+            let error = |allowed| {
+                ConfigError(match settings::is_secret(name) {
+                    true => format!("{name}: {allowed}"),
+                    false => format!("{name}: {text:?} is not allowed; {allowed}"),
+                })
+            };
             parse(text).map_err(error)
         }
         macro_rules! get {
@@ -148,6 +173,33 @@ impl Config {
                 key: key.into(),
             }),
         };
+        let key_source = |list: &str, file: &str, kind: &str| -> Result<KeySource, ConfigError> {
+            let listed = match raw(list) {
+                Some(text) => read(list, &text, |text| key_list(text, kind))?,
+                None => Vec::new(),
+            };
+            let path = raw(file).map(|text| read(file, &text, file_path)).transpose()?;
+            Ok(KeySource {
+                listed,
+                file: path.map(PathBuf::from),
+            })
+        };
+        let burst = get!("METRICS_RATE_BURST", |text| match text {
+            "" => Ok(None),
+            _ => whole(text, 1, 1_000_000).map(Some),
+        });
+        let rate_limit = get!("METRICS_RATE_LIMIT", rate).map(|(count, unit)| Rate {
+            period: unit / count.get(),
+            burst: burst.map_or(count, |burst| {
+                NonZeroU32::new(burst as u32).expect("it is at least 1")
+            }),
+        });
+        let access_log = get!("METRICS_ACCESS_LOG", access_log);
+        if access_log == Some(AccessTarget::File(log.clone())) {
+            return Err(ConfigError(format!(
+                "METRICS_ACCESS_LOG: {log_name:?} is not allowed; it is the log of events (METRICS_JSONL)"
+            )));
+        }
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let workers = get!("METRICS_WORKERS", |text| if text.is_empty() {
             Ok(cores())
@@ -180,6 +232,13 @@ impl Config {
                 as usize,
             line_bytes_max: get!("METRICS_LINE_BYTES_MAX", |text| size(text, 1 << 10, 1 << 20)) as usize,
             public_reads: get!("METRICS_PUBLIC_READS", switch),
+            write_keys: key_source("METRICS_WRITE_KEYS", "METRICS_WRITE_KEYS_FILE", "write")?,
+            read_keys: key_source("METRICS_READ_KEYS", "METRICS_READ_KEYS_FILE", "read")?,
+            cors_origins: get!("METRICS_CORS_ORIGINS", cors_origins),
+            rate_limit,
+            trusted_proxies: get!("METRICS_TRUSTED_PROXIES", proxies),
+            access_log,
+            access_sample: get!("METRICS_ACCESS_SAMPLE", |text| whole(text, 1, 1_000_000)),
             shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
             log_format: get!("METRICS_LOG_FORMAT", log_format),
             log_name,
@@ -214,8 +273,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether the read side answers: always where only this machine can connect, which must hold for every place that is
-    /// listened on; elsewhere when it was switched on.
+    /// Whether the read side answers those without a key, where no read key is set: always where only this machine can
+    /// connect, which must hold for every place that is listened on; elsewhere when it was switched on.
     pub fn may_read(&self) -> bool {
         self.public_reads || self.bind.iter().all(Bind::is_local)
     }
@@ -341,11 +400,26 @@ mod tests {
             ("METRICS_LINE_BYTES_MAX", "1.5MiB", "to 1MiB"),
             ("METRICS_EVENT_NAMES_MAX", "", "from 1 to 1000000"),
             ("METRICS_PUBLIC_READS", "perhaps", "`on` or `off`"),
+            ("METRICS_WRITE_KEYS", "short", "16 to 128"),
+            ("METRICS_WRITE_KEYS_FILE", "keys/", "path of a file"),
+            ("METRICS_READ_KEYS", "", "no key in it"),
+            ("METRICS_READ_KEYS_FILE", "keys/", "path of a file"),
+            ("METRICS_CORS_ORIGINS", "example.org", "`https://example.org`"),
+            ("METRICS_RATE_LIMIT", "100", "`100/s`"),
+            ("METRICS_RATE_BURST", "0", "from 1 to 1000000"),
+            ("METRICS_TRUSTED_PROXIES", "nginx", "`10.0.0.0/8`"),
+            ("METRICS_ACCESS_LOG", "logs/", "`off`, `stderr`"),
+            ("METRICS_ACCESS_SAMPLE", "0.1", "from 1 to 1000000"),
             ("METRICS_LOG_FORMAT", "xml", "`text` or `json`"),
         ];
         for (name, value, allowed) in wrong {
             let error = with(name, value).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{name}: {value:?}")), "{error}");
+            if settings::is_secret(name) {
+                assert!(value.is_empty() || !error.contains(value), "{error}");
+                assert!(error.starts_with(&format!("{name}: ")), "{error}");
+            } else {
+                assert!(error.starts_with(&format!("{name}: {value:?}")), "{error}");
+            }
             assert!(error.contains(allowed), "{error}");
         }
         let listed: Vec<_> = settings::SETTINGS

@@ -19,6 +19,11 @@ pub fn find(variable: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.variable == variable)
 }
 
+/// Whether nobody may be shown the value of that variable.
+pub fn is_secret(variable: &str) -> bool {
+    matches!(variable, "METRICS_WRITE_KEYS" | "METRICS_READ_KEYS")
+}
+
 /// All settings, in the order in which help and README show them.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -236,7 +241,83 @@ pub const SETTINGS: &[Setting] = &[
         flag: "public-reads",
         value: "SWITCH",
         default: "off",
-        help: "`on` opens the read side (snapshot) on an address that is not loopback; otherwise it answers 403 there",
+        help: "`on` opens the read side (snapshot, health's details) to everybody, without a key; otherwise it \
+               takes a read key, and where none is set it answers on loopback only",
+    },
+    Setting {
+        variable: "METRICS_WRITE_KEYS",
+        flag: "write-keys",
+        value: "KEYS",
+        default: "",
+        help: "Keys for writing, separated by commas, each `key` or `name:key`, 16 to 128 characters; without \
+               any everybody may write. Better kept in a file",
+    },
+    Setting {
+        variable: "METRICS_WRITE_KEYS_FILE",
+        flag: "write-keys-file",
+        value: "FILE",
+        default: "",
+        help: "A file with more of them, one a line, lines with `#` skipped; read again on SIGHUP",
+    },
+    Setting {
+        variable: "METRICS_READ_KEYS",
+        flag: "read-keys",
+        value: "KEYS",
+        default: "",
+        help: "Keys for reading, spelled alike; once there is one, reading takes one on loopback too",
+    },
+    Setting {
+        variable: "METRICS_READ_KEYS_FILE",
+        flag: "read-keys-file",
+        value: "FILE",
+        default: "",
+        help: "A file with more of them, as METRICS_WRITE_KEYS_FILE",
+    },
+    Setting {
+        variable: "METRICS_CORS_ORIGINS",
+        flag: "cors-origins",
+        value: "ORIGINS",
+        default: "",
+        help: "Pages that may use this server from a browser: their origins, as `https://example.org`, \
+               separated by commas; `*` lets every page write",
+    },
+    Setting {
+        variable: "METRICS_RATE_LIMIT",
+        flag: "rate-limit",
+        value: "RATE",
+        default: "off",
+        help: "How many requests one key, or else one address, may make: `off`, or as `100/s`, `6000/m`, \
+               `1000/h`; more are answered 429. Off, because only you know what your clients send",
+    },
+    Setting {
+        variable: "METRICS_RATE_BURST",
+        flag: "rate-burst",
+        value: "REQUESTS",
+        default: "",
+        help: "How many of them may come at once [default: the number in METRICS_RATE_LIMIT]",
+    },
+    Setting {
+        variable: "METRICS_TRUSTED_PROXIES",
+        flag: "trusted-proxies",
+        value: "NETWORKS",
+        default: "",
+        help: "Proxies whose X-Forwarded-For is believed: addresses, networks as `10.0.0.0/8`, `unix` for peers \
+               on Unix sockets, separated by commas. Nobody by default, as everybody can send that header",
+    },
+    Setting {
+        variable: "METRICS_ACCESS_LOG",
+        flag: "access-log",
+        value: "TARGET",
+        default: "off",
+        help: "A JSON line for each request: `off`, `stderr`, or a file, which is opened again on SIGHUP. Off, \
+               because it costs as much as storing the event",
+    },
+    Setting {
+        variable: "METRICS_ACCESS_SAMPLE",
+        flag: "access-sample",
+        value: "COUNT",
+        default: "1",
+        help: "Of so many requests that went well one is logged; those that did not always are",
     },
     Setting {
         variable: "METRICS_SHUTDOWN_TIMEOUT",

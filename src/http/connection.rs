@@ -68,10 +68,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
     pub(super) fn new(socket: S, make_service: impl FnOnce() -> V, watch: Watch) -> Box<Self> {
         let head_bytes_max = watch.control.limits().head_bytes_max;
         let service = make_service();
+        let mut output = Output::new();
+        if service.watches() {
+            output.watch();
+        }
         Box::new(Self {
             wire: Wire::new(socket, watch),
             input: Input::new(),
-            output: Output::new(),
+            output,
             head_copy: Vec::new(),
             service,
             stack: None,
@@ -273,7 +277,9 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(());
         };
         self.flush()?;
-        stream::run(stream, &mut self.wire)
+        let bytes = stream::run(stream, &mut self.wire)?;
+        self.output.report_stream(bytes, &mut self.service);
+        Ok(())
     }
 
     /// Waits for more of a head, or for the next one; `false` when the connection ends instead.
@@ -321,6 +327,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             self.output.end_settling();
         }
         self.wire.write_all(self.output.ready())?;
+        self.output.report(&mut self.service);
         self.output.clear();
         Ok(())
     }

@@ -61,6 +61,7 @@ mod date;
 mod deadline;
 #[cfg(test)]
 mod framing_tests;
+mod labels;
 mod listener;
 mod output;
 mod pool;
@@ -82,6 +83,7 @@ use std::time::Duration;
 
 pub use body::{Body, BodyError};
 pub use coding::Decoded;
+pub use labels::{Answered, HeaderLines};
 pub use listener::{Address, Listener};
 pub use output::{JSON, Output, OwedSlot, Prepared};
 pub use query::QueryPairs;
@@ -104,6 +106,17 @@ pub trait Service: Send + 'static {
 
     /// Called when no request has come for a while: gives back memory that waiting does not need. Must not park.
     fn rest(&mut self) {}
+
+    /// Whether the service wants to be told of every answer that has left. Asked once.
+    fn watches(&self) -> bool {
+        false
+    }
+
+    /// An answer has left; in the order of the requests. Those of the connection itself, to what is no request, are told
+    /// too, and are not tracked.
+    fn answered(&mut self, answered: Answered) {
+        let _ = answered;
+    }
 }
 
 /// Who is at the other end of a connection.

@@ -313,6 +313,14 @@ impl<'a> Request<'a> {
             .find(|header| header.name.eq_ignore_ascii_case(name))?;
         Some(trim(header.value))
     }
+
+    /// The values of all headers of this name (in any case), in order, without the blanks around them.
+    pub fn headers(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let headers = self.headers.iter();
+        headers
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| trim(header.value))
+    }
 }
 
 #[cfg(test)]

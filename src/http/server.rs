@@ -219,7 +219,7 @@ fn refuse(socket: &mut impl Socket) {
     let body = detail_body("Too many connections.");
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Retry-After: 1\r\nConnection: close\r\n\r\n",
+         X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
         body.len()
     );
     let answer = [head.as_bytes(), &body].concat();

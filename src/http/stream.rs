@@ -44,6 +44,8 @@ pub struct StreamWriter<'a> {
     /// Where the current chunk's data begin, its size line before them.
     data_at: usize,
     is_chunked: bool,
+    /// Bytes that have left, the head's included.
+    sent: u64,
 }
 
 /// Wakes a producer that waits.
@@ -106,16 +108,18 @@ impl StreamWriter<'_> {
 
     fn send(&mut self) -> io::Result<()> {
         self.wire.send(&self.bytes)?;
+        self.sent += self.bytes.len() as u64;
         self.bytes.clear();
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(mut self) -> io::Result<u64> {
         self.end_chunk();
         if self.is_chunked {
             self.bytes.extend_from_slice(LAST_CHUNK);
         }
-        self.send()
+        self.send()?;
+        Ok(self.sent)
     }
 }
 
@@ -168,19 +172,21 @@ impl<S: Socket> ChunkSink for Wire<S> {
     }
 }
 
-/// Sends a streamed answer from head to end. The head leaves with the first chunk.
-pub(super) fn run<S: Socket>(stream: PendingStream, wire: &mut Wire<S>) -> io::Result<()> {
+/// Sends a streamed answer from head to end, and tells how many bytes that were. The head leaves with the first chunk.
+pub(super) fn run<S: Socket>(stream: PendingStream, wire: &mut Wire<S>) -> io::Result<u64> {
     let PendingStream {
         head, turn, produce, ..
     } = stream;
     if turn.is_head {
-        return wire.write_all(&head);
+        wire.write_all(&head)?;
+        return Ok(head.len() as u64);
     }
     let mut writer = StreamWriter {
         wire,
         bytes: head,
         data_at: 0,
         is_chunked: !turn.is_http10,
+        sent: 0,
     };
     writer.begin_chunk();
     produce(&mut writer)?;
