@@ -88,7 +88,7 @@ impl Service for Recorder {
     }
 }
 
-/// Plays pieces to the end of the connection. Taken out is what may differ: dates, and what depends on how much is there when
+/// Plays pieces to the end of the connection. Taken out is what may differ: dates, ids, and what depends on how much is there when
 /// it is written: whether a body is asked for, and whether an answer already knows that the unread body behind it is malformed.
 fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
     let trace = Arc::new(Mutex::new(Trace::default()));
@@ -114,7 +114,8 @@ fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
     let lines = text
         .replace("HTTP/1.1 100 Continue\r\n\r\n", "")
         .split_inclusive("\r\n")
-        .filter(|line| !line.starts_with("Date: ") && *line != "Connection: close\r\n")
+        .filter(|line| !line.starts_with("Date: ") && !line.starts_with("X-Request-Id: "))
+        .filter(|line| *line != "Connection: close\r\n")
         .collect::<String>();
     trace.written = lines.into_bytes();
     trace
