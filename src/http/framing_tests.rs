@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
@@ -88,6 +88,16 @@ impl Service for Recorder {
     }
 }
 
+/// All plays share one: nobody watches, as there is no patrol and the script does not wait.
+static SLOT: LazyLock<Slot> = LazyLock::new(|| {
+    let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
+    Slot::enter(
+        &Control::new(Limits::default()),
+        registered.waker(),
+        Kind::Connection,
+    )
+});
+
 /// Plays pieces to the end of the connection. Taken out is what may differ: dates, ids, and what depends on how much is there when
 /// it is written: whether a body is asked for, and whether an answer already knows that the unread body behind it is malformed.
 fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
@@ -104,11 +114,7 @@ fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
         trace: trace.clone(),
         scratch: Vec::new(),
     };
-    // Nobody watches: there is no patrol, and the script does not wait.
-    let control = Control::new(Limits::default());
-    let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
-    let slot = Slot::enter(&control, registered.waker(), Kind::Connection);
-    Connection::new(script, || recorder, slot.watch()).run();
+    Connection::new(script, || recorder, SLOT.watch()).run();
     let mut trace = trace.lock().unwrap().clone();
     let text = String::from_utf8(trace.written).unwrap();
     let lines = text
