@@ -77,6 +77,7 @@ pub fn serve(mut config: Config) -> ExitCode {
         return failed(&format!("cannot listen for signals: {error}"));
     }
     let limits = Limits {
+        head: config.head,
         connections_max: config.connections_max,
         head_timeout: config.head_timeout,
         body_rate_min: config.body_rate_min,

@@ -17,6 +17,7 @@ use access::{
     AccessTarget, CorsOrigins, KeySource, Proxies, Rate, access_log, cors_origins, key_list, proxies, rate,
 };
 
+use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level};
 pub use bind::Bind;
@@ -74,6 +75,8 @@ pub struct Config {
     pub enqueue_timeout: Duration,
     /// How long a request waits for `written` or `synced`.
     pub ack_timeout: Duration,
+    /// How large a request head may be.
+    pub head: HeadLimits,
     /// Longest body of a single event, in bytes.
     pub event_bytes_max: usize,
     /// Longest body of a batch, in bytes, packed and unpacked.
@@ -226,6 +229,23 @@ impl Config {
             ack: get!("METRICS_ACK", level),
             enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
             ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
+            head: HeadLimits {
+                bytes_max: get!("METRICS_HEAD_BYTES_MAX", |text| size(
+                    text,
+                    1 << 10,
+                    HeadLimits::BYTES_BOUND as u64
+                )) as usize,
+                headers_max: get!("METRICS_HEADERS_MAX", |text| whole(
+                    text,
+                    1,
+                    HeadLimits::HEADERS_BOUND
+                )),
+                target_bytes_max: get!("METRICS_TARGET_BYTES_MAX", |text| size(
+                    text,
+                    1 << 6,
+                    HeadLimits::BYTES_BOUND as u64
+                )) as usize,
+            },
             event_bytes_max: get!("METRICS_EVENT_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             batch_bytes_max: get!("METRICS_BATCH_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             inflight_bytes_max: get!("METRICS_INFLIGHT_BYTES_MAX", |text| size(text, 1 << 20, 1 << 40))
@@ -396,6 +416,9 @@ mod tests {
             ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "from 0s"),
             ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),
+            ("METRICS_HEAD_BYTES_MAX", "1MiB", "from 1KiB to 64KiB"),
+            ("METRICS_HEADERS_MAX", "129", "from 1 to 128"),
+            ("METRICS_TARGET_BYTES_MAX", "1", "from 64 to 64KiB"),
             ("METRICS_INFLIGHT_BYTES_MAX", "1KiB", "from 1MiB to 1024GiB"),
             ("METRICS_LINE_BYTES_MAX", "1.5MiB", "to 1MiB"),
             ("METRICS_EVENT_NAMES_MAX", "", "from 1 to 1000000"),

@@ -200,6 +200,27 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a request waits for `written` or `synced` before it is answered 503",
     },
     Setting {
+        variable: "METRICS_HEAD_BYTES_MAX",
+        flag: "head-bytes-max",
+        value: "SIZE",
+        default: "16KiB",
+        help: "Longest request head; a longer one is answered 431. What common servers agree on: cookies fit, abuse does not",
+    },
+    Setting {
+        variable: "METRICS_HEADERS_MAX",
+        flag: "headers-max",
+        value: "COUNT",
+        default: "128",
+        help: "Most headers of a request; more are answered 431. Browsers send some 20, proxies add a few",
+    },
+    Setting {
+        variable: "METRICS_TARGET_BYTES_MAX",
+        flag: "target-bytes-max",
+        value: "SIZE",
+        default: "8KiB",
+        help: "Longest request target (path and query); a longer one is answered 414. RFC 9112 asks for 8,000 bytes at least",
+    },
+    Setting {
         variable: "METRICS_EVENT_BYTES_MAX",
         flag: "event-bytes-max",
         value: "SIZE",

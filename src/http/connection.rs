@@ -5,7 +5,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Service;
 use super::body::{Body, Framing, Incoming, Rest};
 use super::chunked::Decoder;
 use super::deadline::Watch;
@@ -15,6 +14,7 @@ use super::socket::Socket;
 use super::stack::Extent;
 use super::stream;
 use super::wire::{Awaited, Filled, Input, Wire};
+use super::{HeadLimits, Service};
 
 /// A burst's answers leave when they have grown to this many bytes, even if more requests are there.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub(super) struct Connection<S, V> {
     service: V,
     /// The coroutine's stack, below where it began.
     stack: Option<Extent>,
-    head_bytes_max: usize,
+    head_limits: HeadLimits,
     /// How much unused input has been parsed in vain: without a new line in what came since there is no
     /// complete head, and a head that comes byte by byte is not parsed for every byte.
     parsed_in_vain: usize,
@@ -66,7 +66,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
     /// On the heap, and in a frame of its own: what lies in the first frames of a coroutine stays in memory.
     #[inline(never)]
     pub(super) fn new(socket: S, make_service: impl FnOnce() -> V, watch: Watch) -> Box<Self> {
-        let head_bytes_max = watch.control.limits().head_bytes_max;
+        let head_limits = watch.control.limits().head;
         let service = make_service();
         let mut output = Output::new();
         if service.watches() {
@@ -79,7 +79,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             head_copy: Vec::new(),
             service,
             stack: None,
-            head_bytes_max,
+            head_limits,
             parsed_in_vain: 0,
             empty_line_seen: false,
             is_new: true,
@@ -150,14 +150,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(Next::Input);
         }
         if self.parsed_in_vain > 0
-            && unused.len() < self.head_bytes_max
+            && unused.len() < self.head_limits.bytes_max
             && memchr::memchr(b'\n', &unused[self.parsed_in_vain..]).is_none()
         {
             self.parsed_in_vain = unused.len();
             return Ok(Next::Input);
         }
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let head = match request::parse(unused, &mut room, self.head_bytes_max) {
+        let head = match request::parse(unused, &mut room, &self.head_limits) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.parsed_in_vain = unused.len();
@@ -197,7 +197,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
     fn call_with_body_on_its_way(&mut self) -> io::Result<Next> {
         self.flush()?;
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let Ok(Some(head)) = request::parse(&self.head_copy, &mut room, self.head_bytes_max) else {
+        let Ok(Some(head)) = request::parse(&self.head_copy, &mut room, &self.head_limits) else {
             unreachable!("this head has been parsed before")
         };
         self.input.consume(head.bytes);

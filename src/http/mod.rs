@@ -151,8 +151,8 @@ pub trait MakeService: Send + Sync + 'static {
 /// Bounds of a server.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Longest request head, request line included, in bytes; a longer one is a 431.
-    pub head_bytes_max: usize,
+    /// How large a request head may be.
+    pub head: HeadLimits,
     /// Most connections at a time; a surplus one is a 503.
     pub connections_max: usize,
     /// How long a head may take from its first byte, and the first one of a connection from when that was accepted.
@@ -167,9 +167,39 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
-impl Limits {
+/// Bounds of a request head.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadLimits {
+    /// Longest head, request line included, in bytes, at most [`HeadLimits::BYTES_BOUND`]; a longer one is a 431.
+    pub bytes_max: usize,
+    /// Most headers, at most [`HeadLimits::HEADERS_BOUND`]; more are a 431.
+    pub headers_max: usize,
+    /// Longest request target, in bytes; a longer one is a 414.
+    pub target_bytes_max: usize,
+}
+
+impl HeadLimits {
+    /// What `bytes_max` may be: the head lies in the input buffer as a whole.
+    pub const BYTES_BOUND: usize = wire::INPUT_BYTES_MAX;
+    /// What `headers_max` may be: there is room for so many on a coroutine's stack.
+    pub const HEADERS_BOUND: usize = request::HEADERS_MAX;
     /// What common servers and browsers agree on: cookies fit, abuse does not.
-    pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+    pub const BYTES_MAX: usize = 16 * 1024;
+    /// RFC 9112 asks for request lines of 8,000 bytes at least, and no query of ours needs more.
+    pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: Self::BYTES_MAX,
+            headers_max: Self::HEADERS_BOUND,
+            target_bytes_max: Self::TARGET_BYTES_MAX,
+        }
+    }
+}
+
+impl Limits {
     /// Each connection has a stack of 128 KiB of address space. At rest it costs some 10 KiB of memory, at work up to 30;
     /// 10,000 are 100 to 300 MiB, and two thirds of the mappings Linux allows a process are left.
     pub const CONNECTIONS_MAX: usize = 10_000;
@@ -191,7 +221,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            head_bytes_max: Self::HEAD_BYTES_MAX,
+            head: HeadLimits::default(),
             connections_max: Self::CONNECTIONS_MAX,
             head_timeout: Self::HEAD_TIMEOUT,
             body_rate_min: Self::BODY_RATE_MIN,

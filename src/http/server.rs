@@ -15,8 +15,7 @@ use super::deadline;
 use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
 use super::output::detail_body;
 use super::socket::{Registered, Socket};
-use super::wire::INPUT_BYTES_MAX;
-use super::{Limits, MakeService, Peer};
+use super::{HeadLimits, Limits, MakeService, Peer};
 
 /// How long the acceptor rests when the system has no descriptor or memory for a connection: long enough not
 /// to burn a core, short enough to be back when a connection has ended.
@@ -28,11 +27,11 @@ const LAST_ACCEPTS_MAX: usize = 4096;
 /// Serves HTTP on bound listeners until told to stop, with an acceptor for each. Returns at once: listeners and connections
 /// live on coroutines, whose stacks must have 128 KiB (`may::config().set_stack_size(0x4000)`).
 pub fn serve<M: MakeService>(listeners: Vec<Listener>, make: M, limits: Limits) -> io::Result<Handle> {
-    if limits.head_bytes_max == 0 || limits.head_bytes_max > INPUT_BYTES_MAX {
-        let text = format!(
-            "head_bytes_max is {}, allowed is 1 to {INPUT_BYTES_MAX}",
-            limits.head_bytes_max
-        );
+    let head = &limits.head;
+    let is_head_allowed = (1..=HeadLimits::BYTES_BOUND).contains(&head.bytes_max)
+        && (1..=HeadLimits::HEADERS_BOUND).contains(&head.headers_max);
+    if !is_head_allowed {
+        let text = format!("{head:?} is beyond the bounds of a head");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let mut addresses: Vec<Address> = Vec::new();

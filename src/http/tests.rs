@@ -625,7 +625,7 @@ fn streamed_answers_are_chunked_and_in_order() {
 fn what_cannot_be_understood_is_answered_and_ends_the_connection() {
     let server = start();
     let with = |header: &str| format!("POST /echo HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n");
-    let large = "x".repeat(Limits::HEAD_BYTES_MAX);
+    let large = "x".repeat(HeadLimits::BYTES_MAX);
     for (request, status) in [
         (with("Content-Length: abc"), 400),
         (with("Content-Length: 1\r\nContent-Length: 2"), 400),
@@ -825,9 +825,12 @@ fn many_connections_come_and_go() {
 #[test]
 fn limits_that_cannot_hold_are_named() {
     let limits = Limits {
-        head_bytes_max: 1 << 20,
+        head: HeadLimits {
+            bytes_max: 1 << 20,
+            ..HeadLimits::default()
+        },
         ..Limits::default()
     };
     let error = serve(listeners(), Make(Gate::default()), limits).unwrap_err();
-    assert!(error.to_string().contains("head_bytes_max is 1048576"), "{error}");
+    assert!(error.to_string().contains("bytes_max: 1048576"), "{error}");
 }
