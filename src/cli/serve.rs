@@ -84,7 +84,6 @@ pub fn serve(mut config: Config) -> ExitCode {
         body_grace: config.body_grace,
         idle_timeout: config.idle_timeout,
         write_timeout: config.write_timeout,
-        ..Limits::default()
     };
     let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
         // Whether the read side is open depends on what is listened on in truth.

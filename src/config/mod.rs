@@ -418,7 +418,7 @@ mod tests {
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),
             ("METRICS_HEAD_BYTES_MAX", "1MiB", "from 1KiB to 64KiB"),
             ("METRICS_HEADERS_MAX", "129", "from 1 to 128"),
-            ("METRICS_TARGET_BYTES_MAX", "1", "from 64 to 64KiB"),
+            ("METRICS_TARGET_BYTES_MAX", "1", "from 64B to 64KiB"),
             ("METRICS_INFLIGHT_BYTES_MAX", "1KiB", "from 1MiB to 1024GiB"),
             ("METRICS_LINE_BYTES_MAX", "1.5MiB", "to 1MiB"),
             ("METRICS_EVENT_NAMES_MAX", "", "from 1 to 1000000"),
