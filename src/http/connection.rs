@@ -138,7 +138,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
         }
     }
 
-    /// Takes one request out of the input. A frame of its own: room for headers takes 4 KiB of stack, which a connection
+    /// Takes a request out of the input, and those behind it that repeat its head. A frame of its own: room for headers takes 4 KiB of stack, which a connection
     /// that waits for its next request is not to hold.
     #[inline(never)]
     fn step(&mut self) -> io::Result<Next> {
@@ -157,7 +157,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(Next::Input);
         }
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let head = match request::parse(unused, &mut room, &self.head_limits) {
+        let mut head = match request::parse(unused, &mut room, &self.head_limits) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.parsed_in_vain = unused.len();
@@ -175,17 +175,34 @@ impl<S: Socket, V: Service> Connection<S, V> {
             self.head_copy.extend_from_slice(&unused[..head_bytes]);
             return self.call_with_body_on_its_way();
         }
-        let (body, behind) = behind.split_at(head.content_length as usize);
-        let turn = turn_of(&head, self.wire.is_stopping() && behind.is_empty());
-        let used = head_bytes + body.len();
-        self.is_unsettled = true;
-        self.is_in_call = true;
-        self.output.begin_turn(turn);
-        let mut path_room = String::new();
-        let mut request = Request::new(head, Body::whole(body), &mut path_room);
-        self.service.call(&mut request, &mut self.output);
-        let is_last = self.output.end_turn();
-        self.is_in_call = false;
+        let mut behind = behind;
+        let is_last = loop {
+            let body;
+            (body, behind) = behind.split_at(head.content_length as usize);
+            let turn = turn_of(&head, self.wire.is_stopping() && behind.is_empty());
+            self.is_unsettled = true;
+            self.is_in_call = true;
+            self.output.begin_turn(turn);
+            let mut path_room = String::new();
+            let mut request = Request::new(head, Body::whole(body), &mut path_room);
+            self.service.call(&mut request, &mut self.output);
+            let is_last = self.output.end_turn();
+            self.is_in_call = false;
+            if is_last || self.output.has_stream() || self.output.len() >= OUTPUT_BYTES_MAX {
+                break is_last;
+            }
+            let Some(length) = head.repeated(&unused[..head_bytes], behind) else {
+                break false;
+            };
+            let body_and_behind = &behind[head_bytes..];
+            if length > body_and_behind.len() as u64 {
+                break false;
+            }
+            self.wire.end_request();
+            head.content_length = length;
+            behind = body_and_behind;
+        };
+        let used = unused.len() - behind.len();
         self.input.consume(used);
         self.stream_if_any()?;
         Ok(if is_last { Next::End } else { Next::Request })

@@ -531,6 +531,11 @@ impl Output {
         self.label_bytes.clear();
     }
 
+    /// Whether an answer waits that is to be streamed: nothing may be answered before it has left.
+    pub(super) fn has_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
     pub(super) fn take_stream(&mut self) -> Option<PendingStream> {
         self.stream.take()
     }

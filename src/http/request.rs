@@ -39,12 +39,14 @@ const TARGET_TOO_LONG: Reject = reject(414, "The request target is too long.");
 const HOST: Reject = reject(400, "A request needs one valid Host header.");
 
 /// A parsed head and what it says about the connection.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'h, 'b> {
     /// Length of the head itself.
     pub(super) bytes: usize,
     /// Length of the body, unless it is chunked.
     pub(super) content_length: u64,
+    /// Where in the head that length is spelled, and in how many digits; none where it is not spelled exactly once.
+    length_digits: (usize, usize),
     pub(super) is_chunked: bool,
     /// The connection ends after this request.
     pub(super) close: bool,
@@ -89,6 +91,7 @@ pub(super) fn parse<'h, 'b>(
     let mut head = Head {
         bytes,
         content_length: 0,
+        length_digits: (0, 0),
         is_chunked: false,
         close: false,
         is_http10: parsed.version == Some(0),
@@ -127,6 +130,23 @@ fn bad_version(input: &[u8]) -> Option<Reject> {
 }
 
 impl Head<'_, '_> {
+    /// Whether `next` begins with the same head again, but for the digits of its Content-Length, in the same number. `head`
+    /// is this one's text. What parsing would give is then known, and is this head with another length, which is the
+    /// answer.
+    ///
+    /// Requests of one connection mostly differ in nothing else, and comparing costs a tenth of parsing.
+    pub(super) fn repeated(&self, head: &[u8], next: &[u8]) -> Option<u64> {
+        let next = next.get(..self.bytes)?;
+        let (at, count) = self.length_digits;
+        if next[..at] != head[..at] || next[at + count..] != head[at + count..self.bytes] {
+            return None;
+        }
+        match count {
+            0 => Some(self.content_length),
+            _ => parse_length(&next[at..at + count]),
+        }
+    }
+
     /// Reads the headers that frame the request and govern the connection, of the head that lies in `bytes`.
     fn obey(&mut self, bytes: &[u8]) -> Result<(), Reject> {
         // Every line has to end with CRLF. httparse takes a bare LF, which a proxy in front may take for a part of the
@@ -163,8 +183,13 @@ impl Head<'_, '_> {
                     keep_alive |= has_token(header.value, b"keep-alive");
                 }
                 14 if name.eq_ignore_ascii_case("content-length") => {
-                    let length = parse_length(trim(header.value))
-                        .ok_or(reject(400, "The Content-Length is not a number."))?;
+                    let digits = trim(header.value);
+                    let length =
+                        parse_length(digits).ok_or(reject(400, "The Content-Length is not a number."))?;
+                    self.length_digits = match content_length {
+                        None => (digits.as_ptr().addr() - bytes.as_ptr().addr(), digits.len()),
+                        Some(_) => (0, 0),
+                    };
                     if content_length.is_some_and(|other| other != length) {
                         return Err(reject(400, "The Content-Length headers differ."));
                     }
@@ -413,6 +438,49 @@ mod tests {
                 "{header}"
             );
         }
+    }
+
+    #[test]
+    fn a_head_that_is_repeated_is_what_parsing_it_again_would_give() {
+        let head = |lines: &str| format!("POST /a HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+        let first = head("Content-Length: 15\r\nX: y\r\n");
+        for (next, length) in [
+            (first.clone(), Some(15)),
+            (head("Content-Length: 27\r\nX: y\r\n") + "behind", Some(27)),
+            (head("Content-Length: 7\r\nX: y\r\n") + "behind", None),
+            (head("Content-Length: 127\r\nX: y\r\n"), None),
+            (head("Content-Length: 05\r\nX: y\r\n"), None),
+            (head("Content-Length: +5\r\nX: y\r\n"), None),
+            (head("Content-Length: 5 \r\nX: y\r\n"), None),
+            (head("Content-Length: 15\r\nX: z\r\n"), None),
+            (head("Content-Length: 15\nX: y\r\n") + "\n", None),
+            (head("content-Length: 15\r\nX: y\r\n"), None),
+            (first[..first.len() - 1].to_owned(), None),
+        ] {
+            parse_all(first.as_bytes(), |parsed| {
+                let parsed = parsed.unwrap().unwrap();
+                let repeated = parsed.repeated(first.as_bytes(), next.as_bytes());
+                assert_eq!(repeated, length, "{next:?}");
+            });
+            if let Some(length) = length {
+                parse_all(next.as_bytes(), |parsed| {
+                    assert_eq!(parsed.unwrap().unwrap().content_length, length, "{next:?}");
+                });
+            }
+        }
+        // Spelled twice it is the same text or nothing.
+        let twice = |length: &str| head(&format!("Content-Length: 15\r\nContent-Length: {length}\r\n"));
+        parse_all(twice("15").as_bytes(), |parsed| {
+            let parsed = parsed.unwrap().unwrap();
+            assert_eq!(
+                parsed.repeated(twice("15").as_bytes(), twice("15").as_bytes()),
+                Some(15)
+            );
+            assert_eq!(
+                parsed.repeated(twice("15").as_bytes(), twice("16").as_bytes()),
+                None
+            );
+        });
     }
 
     #[test]
