@@ -51,7 +51,7 @@ mod coding;
 mod connection;
 mod control;
 mod date;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod framing_tests;
 mod output;
 mod query;
@@ -74,6 +74,12 @@ pub use query::QueryPairs;
 pub use request::Request;
 pub use server::{Handle, serve};
 pub use stream::{Produce, StreamWriter};
+
+/// What the fuzz targets play connections with.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::framing_tests::{Trace, play, serve};
+}
 
 /// What answers the requests of one connection, one after the other.
 pub trait Service: Send + 'static {

@@ -19,7 +19,7 @@ impl Events {
     const WOKEN: usize = 0x8000_0000;
 
     /// What a scripted socket reports.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub const READABLE: Self = Self(Self::IN);
 
     /// There may be input, or somebody wants the connection to look up: a read is worth trying.
