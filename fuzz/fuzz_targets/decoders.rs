@@ -189,9 +189,9 @@ fuzz_target!(|input: &[u8]| {
         (Ok(whole), Ok(split)) => assert!(whole == split, "a split body unpacks to something else"),
         // Which of two faults is met first is up to the pieces.
         (Err(400 | 413), Err(400 | 413)) => {}
-        // See `is_packed`: the library's word, not ours.
-        (Ok(text), Err(400)) | (Err(400), Ok(text))
-            if kind.coding() == "zstd" && kind.unpack(&packed[..], text.len()).is_err() => {}
+        // See `is_packed`: the library's word, which also depends on the room there is for the text. Frames that are packed as
+        // they should be have no such excuse.
+        (Ok(_), Err(400)) | (Err(400), Ok(_)) if kind.coding() == "zstd" && !kind.is_text() => {}
         (whole, split) => panic!("whole {:?}, split {:?}", brief(whole), brief(split)),
     }
     if kind.is_text() {
