@@ -8,8 +8,8 @@
 //! |---|---|---|
 //! | [`cli`] | the commands; `serve` wires the rooms, waits for a signal, shuts down in order | the main thread |
 //! | [`config`] | the settings | the main thread, once |
-//! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection |
-//! | [`api`] | a file per endpoint: HTTP to engine and back | the connection's coroutine |
+//! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection; deadlines: the patrol thread |
+//! | [`api`] | a file per endpoint, behind a gate (who may do what): HTTP to engine and back | the connection's coroutine; access log, sweeping of rate limits: a thread each; reading keys again: the main thread |
 //! | [`event`] | what an event is: validation, errors, the stored line | the connection's coroutine |
 //! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync, growth, deadlines: a thread each; waking: the herald coroutine |
 //! | [`log`] | the log on disk: append, recovery of its end, lock | the writer thread; before it, recovery |

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use counting::{Counting, allocations};
-use floodgate::api::Api;
+use floodgate::api::{Api, Gate};
 use floodgate::config::Config;
-use floodgate::http::{Limits, serve};
+use floodgate::http::{Limits, Listener, serve};
 use floodgate::ingest::Engine;
 use floodgate::log::fs::OsFs;
 
@@ -55,9 +55,12 @@ fn the_steady_state_of_a_single_post_allocates_nothing() {
     let config = Config::new(setting).unwrap();
     let engine = Engine::open(config.engine.clone(), Arc::new(OsFs)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let http = serve(listener, Api::new(&config, &engine), Limits::default()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let listeners = vec![Listener::tcp(listener).unwrap()];
+    let gate = Gate::open(&config).unwrap();
+    let http = serve(listeners, Api::new(&config, &engine, gate), Limits::default()).unwrap();
 
-    let mut client = TcpStream::connect(http.local_addr()).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     // Fills the recent window and whatever grows to a size once.
     post(&mut client);

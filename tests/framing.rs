@@ -250,7 +250,9 @@ fn every_case_has_its_outcome_between_good_requests() {
 #[test]
 fn a_long_body_that_does_not_come_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
-    let launch = Launch::new(folder.path()).set("METRICS_BATCH_BYTES_MAX", "1GiB");
+    let launch = Launch::new(folder.path())
+        .set("METRICS_BATCH_BYTES_MAX", "1GiB")
+        .set("METRICS_INFLIGHT_BYTES_MAX", "1GiB");
     let server = launch.start();
     let mut client = server.connect();
     client

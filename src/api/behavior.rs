@@ -13,11 +13,6 @@ const STREAM_FROM_BYTES: usize = 64 << 10;
 
 impl Session {
     pub(super) fn behavior(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        if !self.shared.may_read {
-            let sentence =
-                "Reading is closed on a public address. METRICS_PUBLIC_READS=on opens it to everybody.";
-            return output.detail(403, &[], sentence);
-        }
         let capacity = self.shared.view.recent().capacity();
         let Some(limit) = limit_of(request, capacity, output) else {
             return;

@@ -1,13 +1,15 @@
 //! `GET /api/metrics/behavior/health`: whether events can be stored, and what is wrong if not.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Session, ack, error};
 use crate::http::Output;
 use crate::ingest::Level;
 
 impl Session {
-    pub(super) fn health(&mut self, output: &mut Output) {
+    /// Everybody is told whether events can be stored, so that probes need no key; what is wrong, and how much there is, only
+    /// those who may read.
+    pub(super) fn health(&mut self, may_read: bool, output: &mut Output) {
         let shared = &self.shared;
         let view = &shared.view;
         let status = view.status();
@@ -15,10 +17,12 @@ impl Session {
         let can_sync = shared.ack < Level::Synced || !status.has_sync_failed();
         let can_store = can_sync && !status.is_log_failing() && !status.is_refusing();
         let (used, bytes, bytes_max) = view.journal_bytes();
-        let body = json!({
+        let mut body = json!({
             "ok": can_store,
             "ring_capacity": view.recent().capacity(),
             "sink_exists": view.published_bytes() > 0,
+        });
+        let details = json!({
             "file": shared.log_name,
             "ack": ack::name(shared.ack, view),
             "log": {
@@ -36,6 +40,17 @@ impl Session {
                 "bytes_max": bytes_max,
             },
         });
+        if may_read {
+            let Value::Object(details) = details else {
+                unreachable!("an object was written there")
+            };
+            body.as_object_mut()
+                .expect("an object was written there")
+                .extend(details);
+            if let Some(dropped) = shared.gate.access_lines_dropped() {
+                body["access_log"] = json!({"dropped": dropped});
+            }
+        }
         let headers: &[_] = if can_store { &[] } else { &[error::RETRY_AFTER] };
         output.json(
             if can_store { 200 } else { 503 },

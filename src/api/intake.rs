@@ -158,6 +158,12 @@ impl Intake {
         }
     }
 
+    /// Gives back memory that a connection at rest does not need.
+    pub fn rest(&mut self) {
+        self.shared.spare.give_lines(std::mem::take(&mut self.burst));
+        (self.commitments, self.owed) = Default::default();
+    }
+
     fn pay_owed(&mut self, output: &mut Output) {
         if self.owed.is_empty() {
             // What was committed for a batch that was then refused is waited for by nobody.

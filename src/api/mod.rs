@@ -1,6 +1,6 @@
 //! The endpoints: from HTTP to the engine and back, a file for each.
 //!
-//! A [`Session`] serves one connection, on that connection's coroutine. Singles of a pipelined burst collect in one frame:
+//! Every request passes the gate (`gate/mod.rs`) first: who may do what, and how often. A [`Session`] serves one connection, on that connection's coroutine. Singles of a pipelined burst collect in one frame:
 //! each has its blocks reserved before it is validated, so that a 202 that is already rendered can be kept; the frame is
 //! committed when the burst is settled, before an answer leaves. Answers that promise `written` or `synced` are owed until
 //! then.
@@ -8,27 +8,32 @@
 //! Bounds: a burst is at most the connection's input buffer, 64 KiB; bodies by the settings. However many requests a burst
 //! has, it waits for room once for the enqueue timeout and for levels once for the ack timeout. When the journal is full a request is answered 503 with `Retry-After`, and nothing of it is stored.
 
+mod access;
 mod ack;
 mod batch;
 mod behavior;
 mod budget;
 mod error;
 mod event;
+mod gate;
 mod health;
 mod intake;
+mod route;
 mod spare;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use ack::name as level_name;
+pub use gate::Gate;
 
 use crate::config::Config;
 use crate::event::Parser;
-use crate::http::{MakeService, Output, Prepared, Request, Service};
+use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service};
 use crate::ingest::{Engine, Entrance, Level, View};
+use gate::{Admitted, Pass, Reads};
 use intake::Intake;
+use route::Route;
 
 /// What all sessions share.
 struct Shared {
@@ -41,7 +46,8 @@ struct Shared {
     batch_bytes_max: usize,
     line_bytes_max: usize,
     batch_lines_bytes_max: usize,
-    may_read: bool,
+    gate: Arc<Gate>,
+    reads: Reads,
     view: View,
     spare: spare::Spare,
     budget: budget::Budget,
@@ -56,8 +62,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// The endpoints of `engine`.
-    pub fn new(config: &Config, engine: &Engine) -> Api {
+    /// The endpoints of `engine`, behind `gate`.
+    pub fn new(config: &Config, engine: &Engine, gate: Arc<Gate>) -> Api {
         let view = engine.view();
         let ack_header = [("X-Ack", ack::name(Level::Journaled, &view))];
         let shared = Shared {
@@ -70,7 +76,8 @@ impl Api {
             batch_bytes_max: config.batch_bytes_max,
             line_bytes_max: config.line_bytes_max,
             batch_lines_bytes_max: (config.engine.journal_bytes_max / 2) as usize,
-            may_read: config.may_read(),
+            gate,
+            reads: Reads::new(config),
             view,
             spare: spare::Spare::new(),
             budget: budget::Budget::new(config.inflight_bytes_max),
@@ -82,13 +89,19 @@ impl Api {
     }
 }
 
+impl Shared {
+    fn parser(&self) -> Parser {
+        Parser::new(self.line_bytes_max).with_batch_bound(self.batch_lines_bytes_max)
+    }
+}
+
 impl MakeService for Api {
     type Service = Session;
 
-    fn make(&self, _peer: SocketAddr) -> Session {
+    fn make(&self, peer: Peer) -> Session {
         Session {
-            parser: Parser::new(self.shared.line_bytes_max)
-                .with_batch_bound(self.shared.batch_lines_bytes_max),
+            pass: Pass::new(&self.shared.gate, self.shared.reads, peer.ip()),
+            parser: self.shared.parser(),
             intake: Intake::new(Arc::clone(&self.shared), self.entrance.producer()),
             shared: Arc::clone(&self.shared),
             body: Vec::new(),
@@ -100,6 +113,7 @@ impl MakeService for Api {
 /// The service of one connection.
 pub struct Session {
     shared: Arc<Shared>,
+    pass: Pass,
     parser: Parser,
     intake: Intake,
     /// Bodies of singles that were not in the connection's input, and packed ones unpacked.
@@ -112,27 +126,23 @@ const IDLE_BYTES_MAX: usize = 64 << 10;
 
 impl Service for Session {
     fn call(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        match request.path() {
-            "/api/metrics/event" => match request.method() {
-                "POST" => self.event(request, output),
-                _ => error::method_not_allowed("POST", output),
-            },
-            "/api/metrics/events/batch" => match request.method() {
-                "POST" => self.batch(request, output),
-                _ => error::method_not_allowed("POST", output),
-            },
-            "/api/metrics/behavior" => match request.method() {
-                "GET" | "HEAD" => self.behavior(request, output),
-                _ => error::method_not_allowed("GET, HEAD", output),
-            },
-            "/api/metrics/behavior/health" => match request.method() {
-                "GET" | "HEAD" => self.health(output),
-                _ => error::method_not_allowed("GET, HEAD", output),
-            },
-            // The server as a whole; the front end passes it on for OPTIONS only.
-            "*" => output.head_only(204, &[("Allow", "GET, HEAD, POST, OPTIONS")]),
-            _ => output.detail(404, &[], "Not Found"),
+        let Some(Admitted { route, may_read }) = self.pass.admit(request, output) else {
+            return;
+        };
+        match route {
+            Route::Event => self.event(request, output),
+            Route::Batch => self.batch(request, output),
+            Route::Behavior => self.behavior(request, output),
+            Route::Health => self.health(may_read, output),
         }
+    }
+
+    fn watches(&self) -> bool {
+        self.pass.watches()
+    }
+
+    fn answered(&mut self, answered: Answered) {
+        self.pass.answered(&answered);
     }
 
     fn settle(&mut self, output: &mut Output) {
@@ -141,6 +151,15 @@ impl Service for Session {
             if buffer.capacity() > IDLE_BYTES_MAX {
                 *buffer = Vec::new();
             }
+        }
+    }
+
+    fn rest(&mut self) {
+        self.parser = self.shared.parser();
+        self.intake.rest();
+        self.pass.rest();
+        for buffer in [&mut self.body, &mut self.unpacked] {
+            self.shared.spare.give_bytes(std::mem::take(buffer));
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 
 use super::given;
 use crate::config::Config;
-use crate::config::settings::SETTINGS;
+use crate::config::settings::{SETTINGS, is_secret};
 use crate::ingest::journal::Place;
 
 /// Prints each setting as `VARIABLE=value`, or all as one JSON object.
@@ -22,10 +22,15 @@ pub fn print(matches: &ArgMatches, config: &Config) -> ExitCode {
             (Some(_), Some(ValueSource::EnvVariable)) => "environment",
             (Some(_), _) => "flag",
         };
+        let said = said.map(|text| match is_secret(setting.variable) {
+            true => "(not shown)".to_owned(),
+            false => text,
+        });
         let value = said.unwrap_or_else(|| match (setting.variable, &config.engine.journal) {
             // Defaults that depend on the machine or on another setting.
             ("METRICS_JOURNAL", Place::File(path)) => path.display().to_string(),
             ("METRICS_WORKERS", _) => config.workers.to_string(),
+            ("METRICS_ACCEPTORS", _) => config.acceptors.to_string(),
             _ => setting.default.to_owned(),
         });
         text += &format!("{}={value}  # {source}\n", setting.variable);

@@ -4,6 +4,7 @@
 //! 2 usage or configuration.
 
 mod config;
+mod listen;
 mod serve;
 
 use std::process::ExitCode;

@@ -1,46 +1,68 @@
 //! `floodgate serve`: wires the rooms together, waits for a signal, and shuts down in order.
 //!
 //! Owner: the main thread. Shutdown: stop accepting, let connections answer what they have read, publish the journal,
-//! sync the log, empty the journal, end. A second signal ends the process at once; what is in the journal is recovered by
-//! the next start.
+//! sync the log, empty the journal, end. A second such signal ends the process at once; what is in the journal is recovered by
+//! the next start. SIGHUP reads files again that settings name: the certificate and its key.
 
 use std::io::IsTerminal;
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
+use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::subscriber::set_global_default;
 
 use super::USAGE;
-use crate::api::Api;
+use super::listen::{self, Bound};
+use crate::api::{Api, Gate};
 use crate::config::settings::SETTINGS;
-use crate::config::{Config, LogFormat};
-use crate::http::{Limits, serve as serve_http};
+use crate::config::{Config, LogFormat, TlsFiles};
+use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
 
-/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB. Pages that are not touched cost
+/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB. Pages that are not touched cost
 /// address space only.
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
-/// File descriptors beside the connections: log, journal, lock, listener, the runtime's own for each worker.
+/// File descriptors beside connections and listeners: log, journal, lock, the runtime's own for each worker.
 const DESCRIPTORS_OF_OURS: usize = 64;
-/// Connections that wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const LISTEN_BACKLOG: i32 = 4096;
 
 /// Serves until a signal says stop.
-pub fn serve(config: Config) -> ExitCode {
+pub fn serve(mut config: Config) -> ExitCode {
+    // First of all: it takes variables out of the environment, while there is no other thread that might read it.
+    let passed = ListenFd::from_env();
     start_messages(config.log_format);
     warn_of_unknown_variables();
-    raise_descriptor_limit(config.connections_max);
+    raise_descriptor_limit(config.connections_max + config.acceptors * config.bind.len());
     may::config()
         .set_workers(config.workers)
         .set_stack_size(COROUTINE_STACK_WORDS);
     // Pinned workers would share their core with whatever else runs there while others are idle.
     may::config().set_worker_pin(false);
+
+    let opened = load_tls(&config).and_then(|tls| Ok((tls, Gate::open(&config)?)));
+    let (tls, gate) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            eprintln!("floodgate: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let mut reloads: Vec<Reload> = vec![Box::new({
+        let gate = Arc::clone(&gate);
+        move || gate.reload()
+    })];
+    if let Some(tls) = tls.clone() {
+        reloads.push(Box::new(move || tls.reload().map_err(tls_error)));
+    }
+    // From here on a SIGHUP ends nothing: it waits until it can be followed.
+    let mut signals = match Signals::new([SIGHUP]) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
+    };
 
     let started = Instant::now();
     let engine = match Engine::open(config.engine.clone(), Arc::new(OsFs)) {
@@ -48,40 +70,58 @@ pub fn serve(config: Config) -> ExitCode {
         Err(error) => return failed(&error.to_string()),
     };
     // Only now: a signal during recovery ends the process at once, which recovery is made for.
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("cannot listen for signals: {error}")),
-    };
+    if let Err(error) = signals
+        .add_signal(SIGTERM)
+        .and_then(|()| signals.add_signal(SIGINT))
+    {
+        return failed(&format!("cannot listen for signals: {error}"));
+    }
     let limits = Limits {
+        head: config.head,
         connections_max: config.connections_max,
-        ..Limits::default()
+        head_timeout: config.head_timeout,
+        body_rate_min: config.body_rate_min,
+        body_grace: config.body_grace,
+        idle_timeout: config.idle_timeout,
+        write_timeout: config.write_timeout,
     };
-    let bound = listen(&config).and_then(|listener| serve_http(listener, Api::new(&config, &engine), limits));
-    let http = match bound {
-        Ok(http) => http,
+    let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
+        // Whether the read side is open depends on what is listened on in truth.
+        config.bind = listen::places(&listeners);
+        let http = serve_http(listeners, Api::new(&config, &engine, Arc::clone(&gate)), limits);
+        http.map(|http| (http, files)).map_err(|error| error.to_string())
+    });
+    let (http, socket_files) = match served {
+        Ok(served) => served,
         Err(error) => {
             close(engine, Instant::now() + config.shutdown_timeout, true);
-            eprintln!(
-                "floodgate: METRICS_BIND: cannot listen on {}: {error}",
-                config.bind
-            );
+            eprintln!("floodgate: METRICS_BIND: {error}");
             return ExitCode::from(USAGE);
         }
     };
+    let addresses: Vec<_> = http.addresses().iter().map(Address::to_string).collect();
     tracing::info!(
-        address = %http.local_addr(),
+        address = addresses.first(),
+        tls = tls.is_some(),
+        more_addresses = (addresses.len() > 1).then(|| addresses[1..].join(", ")),
         file = config.log_name,
         recovered = engine.recovered().events,
         damaged_frames = engine.recovered().damaged_frames,
         torn_line_closed = engine.recovered().torn_line_closed,
-        events = engine.view().counters().ranking().iter().map(|(_, count)| count).sum::<u64>(),
+        events = engine
+            .view()
+            .counters()
+            .ranking()
+            .iter()
+            .map(|(_, count)| count)
+            .sum::<u64>(),
         ack = crate::api::level_name(config.ack, &engine.view()),
         workers = config.workers,
         started_in_ms = started.elapsed().as_millis() as u64,
         "listening"
     );
 
-    let signal = signals.forever().next();
+    let signal = stop_signal(&mut signals, &reloads);
     tracing::info!(
         signal = if signal == Some(SIGINT) {
             "SIGINT"
@@ -92,20 +132,55 @@ pub fn serve(config: Config) -> ExitCode {
     );
     std::thread::spawn(move || {
         // At once: not even a message, which a blocked stderr could hold up. The next start recovers the journal.
-        if signals.forever().next().is_some() {
+        if signals.forever().any(|signal| signal != SIGHUP) {
             std::process::exit(1);
         }
     });
     let deadline = Instant::now() + config.shutdown_timeout;
     http.stop_accepting();
     let quiet = http.join(config.shutdown_timeout);
+    drop(socket_files);
     if !quiet {
         tracing::warn!(
             connections = http.connections(),
             "connections did not end in time"
         );
     }
+    gate.close();
     close(engine, deadline, quiet)
+}
+
+/// What SIGHUP has done: something is read again, or stays as it is and the error names the setting.
+type Reload = Box<dyn Fn() -> Result<(), String>>;
+
+/// Waits for the signal that ends the server, and follows SIGHUP meanwhile.
+fn stop_signal(signals: &mut Signals, reloads: &[Reload]) -> Option<i32> {
+    signals.forever().find(|signal| {
+        if *signal == SIGHUP {
+            let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
+            for error in &errors {
+                tracing::error!("SIGHUP: {error}; what was read before stays in use");
+            }
+            if errors.is_empty() {
+                tracing::info!("SIGHUP: files are read again");
+            }
+        }
+        *signal != SIGHUP
+    })
+}
+
+fn load_tls(config: &Config) -> Result<Option<Arc<TlsConfig>>, String> {
+    let load = |files: &TlsFiles| TlsConfig::load(&files.cert, &files.key);
+    let tls = config.tls.as_ref().map(load).transpose().map_err(tls_error)?;
+    Ok(tls.map(Arc::new))
+}
+
+fn tls_error(error: TlsError) -> String {
+    let setting = match error {
+        TlsError::Certificate(_) => "METRICS_TLS_CERT",
+        TlsError::Key(_) => "METRICS_TLS_KEY",
+    };
+    format!("{setting}: {error}")
 }
 
 fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
@@ -119,20 +194,6 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
             "the log could not be written; the events are in the journal and the next start brings them in",
         ),
     }
-}
-
-fn listen(config: &Config) -> std::io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(
-        Domain::for_address(config.bind),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // So that a restart does not wait for the old connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.bind(&config.bind.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn start_messages(format: LogFormat) {
@@ -153,7 +214,7 @@ fn start_messages(format: LogFormat) {
 }
 
 /// Lets the process have as many file descriptors as it may: the usual soft limit is a tenth of our connections.
-fn raise_descriptor_limit(connections_max: usize) {
+fn raise_descriptor_limit(sockets: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -163,7 +224,7 @@ fn raise_descriptor_limit(connections_max: usize) {
         // Not allowed to: what there is will have to do, and the acceptor waits when it is used up.
         tracing::debug!("the limit of file descriptors cannot be raised");
     }
-    let needed = (connections_max + DESCRIPTORS_OF_OURS) as u64;
+    let needed = (sockets + DESCRIPTORS_OF_OURS) as u64;
     if let Some(allowed) = getrlimit(Resource::Nofile)
         .current
         .filter(|allowed| *allowed < needed)

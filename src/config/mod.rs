@@ -4,15 +4,24 @@
 //! `floodgate config` and the table in the README are made from, or checked against, that list. [`Config::new`]
 //! turns the raw texts into one validated value, once, at the start.
 
+pub mod access;
+mod bind;
 pub mod settings;
 mod values;
 
-use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use access::{
+    AccessTarget, CorsOrigins, KeySource, Proxies, Rate, access_log, cors_origins, key_list, proxies, rate,
+};
+
+use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level};
+pub use bind::Bind;
+use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
 
 /// How log messages of the program itself are written.
@@ -24,21 +33,50 @@ pub enum LogFormat {
     Json,
 }
 
+/// Files of the certificate and of its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// The private key, PEM.
+    pub key: PathBuf,
+}
+
 /// Everything `floodgate serve` is told.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen.
-    pub bind: SocketAddr,
+    pub bind: Vec<Bind>,
+    /// Nothing was said of where to listen: sockets that the service manager passes take the default's place.
+    pub bind_is_default: bool,
+    /// Connections that may wait to be accepted, on each socket.
+    pub backlog: usize,
+    /// Sockets, each with its acceptor, for each TCP address.
+    pub acceptors: usize,
+    /// What TCP connections are encrypted with.
+    pub tls: Option<TlsFiles>,
     /// Worker threads for coroutines.
     pub workers: usize,
     /// Connections open at once.
     pub connections_max: usize,
+    /// How long a request head may take.
+    pub head_timeout: Duration,
+    /// Bytes a second that a body comes with at the least; 0 for no such limit.
+    pub body_rate_min: u64,
+    /// How long a body may stand still.
+    pub body_grace: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How long an answer may make no progress.
+    pub write_timeout: Duration,
     /// Level at which events are acknowledged when the request names none.
     pub ack: Level,
     /// How long a request waits for room in the journal.
     pub enqueue_timeout: Duration,
     /// How long a request waits for `written` or `synced`.
     pub ack_timeout: Duration,
+    /// How large a request head may be.
+    pub head: HeadLimits,
     /// Longest body of a single event, in bytes.
     pub event_bytes_max: usize,
     /// Longest body of a batch, in bytes, packed and unpacked.
@@ -47,8 +85,22 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// Longest stored line with its newline, in bytes.
     pub line_bytes_max: usize,
-    /// Whether the read side may be used on an address that is not loopback.
+    /// Whether everybody may use the read side, wherever it is listened on, and without a key.
     pub public_reads: bool,
+    /// Keys for writing; without any everybody may.
+    pub write_keys: KeySource,
+    /// Keys for reading.
+    pub read_keys: KeySource,
+    /// Which pages may use this server from a browser.
+    pub cors_origins: CorsOrigins,
+    /// How many requests a key or an address may make.
+    pub rate_limit: Option<Rate>,
+    /// Who is believed about the address of a client.
+    pub trusted_proxies: Proxies,
+    /// Where requests are logged.
+    pub access_log: Option<AccessTarget>,
+    /// Of so many requests that were answered well one is logged.
+    pub access_sample: usize,
     /// How long a shutdown may take.
     pub shutdown_timeout: Duration,
     /// How messages are written.
@@ -86,7 +138,12 @@ impl Config {
             text: &str,
             parse: impl Fn(&str) -> Result<T, Rejected>,
         ) -> Result<T, ConfigError> {
-            let error = |allowed| ConfigError(format!("{name}: {text:?} is not allowed; {allowed}"));
+            let error = |allowed| {
+                ConfigError(match settings::is_secret(name) {
+                    true => format!("{name}: {allowed}"),
+                    false => format!("{name}: {text:?} is not allowed; {allowed}"),
+                })
+            };
             parse(text).map_err(error)
         }
         macro_rules! get {
@@ -106,24 +163,102 @@ impl Config {
                 "METRICS_JOURNAL: {log_name:?} is not allowed; it is the log itself (METRICS_JSONL)"
             )));
         }
+        let tls = match [text("METRICS_TLS_CERT"), text("METRICS_TLS_KEY")] {
+            [cert, key] if cert.is_empty() && key.is_empty() => None,
+            [cert, key] if key.is_empty() => {
+                return Err(lonely("METRICS_TLS_CERT", &cert, "METRICS_TLS_KEY"));
+            }
+            [cert, key] if cert.is_empty() => {
+                return Err(lonely("METRICS_TLS_KEY", &key, "METRICS_TLS_CERT"));
+            }
+            [cert, key] => Some(TlsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            }),
+        };
+        let key_source = |list: &str, file: &str, kind: &str| -> Result<KeySource, ConfigError> {
+            let listed = match raw(list) {
+                Some(text) => read(list, &text, |text| key_list(text, kind))?,
+                None => Vec::new(),
+            };
+            let path = raw(file).map(|text| read(file, &text, file_path)).transpose()?;
+            Ok(KeySource {
+                listed,
+                file: path.map(PathBuf::from),
+            })
+        };
+        let burst = get!("METRICS_RATE_BURST", |text| match text {
+            "" => Ok(None),
+            _ => whole(text, 1, 1_000_000).map(Some),
+        });
+        let rate_limit = get!("METRICS_RATE_LIMIT", rate).map(|(count, unit)| Rate {
+            period: unit / count.get(),
+            burst: burst.map_or(count, |burst| {
+                NonZeroU32::new(burst as u32).expect("it is at least 1")
+            }),
+        });
+        let access_log = get!("METRICS_ACCESS_LOG", access_log);
+        if access_log == Some(AccessTarget::File(log.clone())) {
+            return Err(ConfigError(format!(
+                "METRICS_ACCESS_LOG: {log_name:?} is not allowed; it is the log of events (METRICS_JSONL)"
+            )));
+        }
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let workers = get!("METRICS_WORKERS", |text| if text.is_empty() {
+            Ok(cores())
+        } else {
+            whole(text, 1, 256)
+        });
         let config = Config {
-            bind: get!("METRICS_BIND", address),
-            workers: get!("METRICS_WORKERS", |text| if text.is_empty() {
-                Ok(cores())
+            bind: get!("METRICS_BIND", binds),
+            bind_is_default: raw("METRICS_BIND").is_none(),
+            backlog: get!("METRICS_BACKLOG", |text| whole(text, 1, 1_000_000)),
+            acceptors: get!("METRICS_ACCEPTORS", |text| if text.is_empty() {
+                Ok(workers.div_ceil(WORKERS_AN_ACCEPTOR))
             } else {
                 whole(text, 1, 256)
             }),
+            tls,
+            workers,
             connections_max: get!("METRICS_CONNECTIONS_MAX", |text| whole(text, 1, 1_000_000)),
+            head_timeout: get!("METRICS_HEAD_TIMEOUT", limit),
+            body_rate_min: get!("METRICS_BODY_RATE_MIN", |text| size(text, 0, 1 << 20)),
+            body_grace: get!("METRICS_BODY_GRACE", limit),
+            idle_timeout: get!("METRICS_IDLE_TIMEOUT", limit),
+            write_timeout: get!("METRICS_WRITE_TIMEOUT", limit),
             ack: get!("METRICS_ACK", level),
             enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
             ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
+            head: HeadLimits {
+                bytes_max: get!("METRICS_HEAD_BYTES_MAX", |text| size(
+                    text,
+                    1 << 10,
+                    HeadLimits::BYTES_BOUND as u64
+                )) as usize,
+                headers_max: get!("METRICS_HEADERS_MAX", |text| whole(
+                    text,
+                    1,
+                    HeadLimits::HEADERS_BOUND
+                )),
+                target_bytes_max: get!("METRICS_TARGET_BYTES_MAX", |text| size(
+                    text,
+                    1 << 6,
+                    HeadLimits::BYTES_BOUND as u64
+                )) as usize,
+            },
             event_bytes_max: get!("METRICS_EVENT_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             batch_bytes_max: get!("METRICS_BATCH_BYTES_MAX", |text| size(text, 1 << 10, 1 << 30)) as usize,
             inflight_bytes_max: get!("METRICS_INFLIGHT_BYTES_MAX", |text| size(text, 1 << 20, 1 << 40))
                 as usize,
             line_bytes_max: get!("METRICS_LINE_BYTES_MAX", |text| size(text, 1 << 10, 1 << 20)) as usize,
             public_reads: get!("METRICS_PUBLIC_READS", switch),
+            write_keys: key_source("METRICS_WRITE_KEYS", "METRICS_WRITE_KEYS_FILE", "write")?,
+            read_keys: key_source("METRICS_READ_KEYS", "METRICS_READ_KEYS_FILE", "read")?,
+            cors_origins: get!("METRICS_CORS_ORIGINS", cors_origins),
+            rate_limit,
+            trusted_proxies: get!("METRICS_TRUSTED_PROXIES", proxies),
+            access_log,
+            access_sample: get!("METRICS_ACCESS_SAMPLE", |text| whole(text, 1, 1_000_000)),
             shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
             log_format: get!("METRICS_LOG_FORMAT", log_format),
             log_name,
@@ -158,11 +293,16 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether the read side answers: on a loopback address always, elsewhere when it was switched on.
+    /// Whether the read side answers those without a key, where no read key is set: always where only this machine can
+    /// connect, which must hold for every place that is listened on; elsewhere when it was switched on.
     pub fn may_read(&self) -> bool {
-        self.public_reads || self.bind.ip().is_loopback()
+        self.public_reads || self.bind.iter().all(Bind::is_local)
     }
 }
+
+/// Workers that one acceptor keeps busy with connections of a single request each: it works 15 of the 50 µs that such a
+/// connection costs.
+const WORKERS_AN_ACCEPTOR: usize = 3;
 
 /// Lines of the largest size that the journal can hold at the least: one request may take half of it, and some of its
 /// blocks are in other hands.
@@ -177,15 +317,16 @@ fn file_path(text: &str) -> Result<String, Rejected> {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, Rejected> {
-    let spelled = text.replacen(
-        "localhost",
-        "127.0.0.1",
-        usize::from(text.starts_with("localhost:")),
-    );
-    spelled
-        .parse()
-        .map_err(|_| "it is an IP address and a port, as 127.0.0.1:8001 or [::1]:8001".into())
+fn lonely(name: &str, value: &str, other: &str) -> ConfigError {
+    ConfigError(format!(
+        "{name}: {value:?} is not allowed; it needs {other} beside it"
+    ))
+}
+
+/// A time limit of connections. Below some tens of milliseconds the patrol's rounds decide; a connection that may hang for
+/// an hour is as good as unlimited.
+fn limit(text: &str) -> Result<Duration, Rejected> {
+    duration(text, 50, 3_600_000)
 }
 
 fn level(text: &str) -> Result<Level, Rejected> {
@@ -233,7 +374,7 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_those_of_the_contract() {
         let config = Config::new(|_| None).unwrap();
-        assert_eq!(config.bind, "127.0.0.1:8001".parse().unwrap());
+        assert_eq!(config.bind, [Bind::Tcp("127.0.0.1:8001".parse().unwrap())]);
         assert_eq!(config.engine.log, PathBuf::from("./data/metrics.jsonl"));
         assert_eq!(
             config.engine.journal,
@@ -242,18 +383,30 @@ mod tests {
         assert_eq!((config.engine.ring_capacity, config.ack), (500, Level::Journaled));
         assert_eq!(config.engine.fsync, FsyncPolicy::Every(Duration::from_secs(1)));
         assert_eq!(config.line_bytes_max, 32 << 10);
+        for (workers, acceptors) in [("1", 1), ("3", 1), ("4", 2), ("64", 22)] {
+            assert_eq!(with("METRICS_WORKERS", workers).unwrap().acceptors, acceptors);
+        }
     }
 
     #[test]
     fn each_setting_refuses_a_wrong_value_naming_itself_the_value_and_what_is_allowed() {
         let wrong = [
             ("METRICS_BIND", "8001", "127.0.0.1:8001"),
+            ("METRICS_BACKLOG", "0", "from 1 to 1000000"),
+            ("METRICS_ACCEPTORS", "0", "from 1 to 256"),
+            ("METRICS_TLS_CERT", "cert.pem", "METRICS_TLS_KEY beside it"),
+            ("METRICS_TLS_KEY", "key.pem", "METRICS_TLS_CERT beside it"),
             ("METRICS_JSONL", "data/", "path of a file"),
             ("METRICS_JOURNAL", "./data/metrics.jsonl", "the log itself"),
             ("METRICS_JOURNAL_BYTES_MAX", "4KiB", "from 1MiB"),
             ("METRICS_RING_CAPACITY", "0", "from 1 to 100000"),
             ("METRICS_WORKERS", "many", "from 1 to 256"),
             ("METRICS_CONNECTIONS_MAX", "0", "from 1 to 1000000"),
+            ("METRICS_HEAD_TIMEOUT", "10", "from 50ms"),
+            ("METRICS_BODY_RATE_MIN", "1GiB", "to 1MiB"),
+            ("METRICS_BODY_GRACE", "0s", "from 50ms"),
+            ("METRICS_IDLE_TIMEOUT", "1d", "to 3600s"),
+            ("METRICS_WRITE_TIMEOUT", "never", "from 50ms"),
             ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
             ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
             ("METRICS_PAGE_CACHE", "none", "`all`, or a size"),
@@ -263,15 +416,33 @@ mod tests {
             ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "from 0s"),
             ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),
+            ("METRICS_HEAD_BYTES_MAX", "1MiB", "from 1KiB to 64KiB"),
+            ("METRICS_HEADERS_MAX", "129", "from 1 to 128"),
+            ("METRICS_TARGET_BYTES_MAX", "1", "from 64B to 64KiB"),
             ("METRICS_INFLIGHT_BYTES_MAX", "1KiB", "from 1MiB to 1024GiB"),
             ("METRICS_LINE_BYTES_MAX", "1.5MiB", "to 1MiB"),
             ("METRICS_EVENT_NAMES_MAX", "", "from 1 to 1000000"),
             ("METRICS_PUBLIC_READS", "perhaps", "`on` or `off`"),
+            ("METRICS_WRITE_KEYS", "short", "16 to 128"),
+            ("METRICS_WRITE_KEYS_FILE", "keys/", "path of a file"),
+            ("METRICS_READ_KEYS", "", "no key in it"),
+            ("METRICS_READ_KEYS_FILE", "keys/", "path of a file"),
+            ("METRICS_CORS_ORIGINS", "example.org", "`https://example.org`"),
+            ("METRICS_RATE_LIMIT", "100", "`100/s`"),
+            ("METRICS_RATE_BURST", "0", "from 1 to 1000000"),
+            ("METRICS_TRUSTED_PROXIES", "nginx", "`10.0.0.0/8`"),
+            ("METRICS_ACCESS_LOG", "logs/", "`off`, `stderr`"),
+            ("METRICS_ACCESS_SAMPLE", "0.1", "from 1 to 1000000"),
             ("METRICS_LOG_FORMAT", "xml", "`text` or `json`"),
         ];
         for (name, value, allowed) in wrong {
             let error = with(name, value).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{name}: {value:?}")), "{error}");
+            if settings::is_secret(name) {
+                assert!(value.is_empty() || !error.contains(value), "{error}");
+                assert!(error.starts_with(&format!("{name}: ")), "{error}");
+            } else {
+                assert!(error.starts_with(&format!("{name}: {value:?}")), "{error}");
+            }
             assert!(error.contains(allowed), "{error}");
         }
         let listed: Vec<_> = settings::SETTINGS
@@ -314,8 +485,16 @@ mod tests {
 
     #[test]
     fn reads_are_closed_on_public_addresses_until_switched_on() {
-        assert!(with("METRICS_BIND", "[::1]:0").unwrap().may_read());
-        assert!(!with("METRICS_BIND", "0.0.0.0:8001").unwrap().may_read());
+        for (bind, may_read) in [
+            ("[::1]:0", true),
+            ("[::1]:0,127.0.0.1:0,unix:a.sock", true),
+            ("0.0.0.0:8001", false),
+            ("127.0.0.1:8001,192.168.1.1:8001", false),
+            ("unix:a.sock,[::]:8001", false),
+            ("systemd", false),
+        ] {
+            assert_eq!(with("METRICS_BIND", bind).unwrap().may_read(), may_read, "{bind}");
+        }
         let both = Config::new(|name| match name {
             "METRICS_BIND" => Some("0.0.0.0:8001".into()),
             "METRICS_PUBLIC_READS" => Some("on".into()),

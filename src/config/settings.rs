@@ -19,14 +19,53 @@ pub fn find(variable: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.variable == variable)
 }
 
+/// Whether nobody may be shown the value of that variable.
+pub fn is_secret(variable: &str) -> bool {
+    matches!(variable, "METRICS_WRITE_KEYS" | "METRICS_READ_KEYS")
+}
+
 /// All settings, in the order in which help and README show them.
 pub const SETTINGS: &[Setting] = &[
     Setting {
         variable: "METRICS_BIND",
         flag: "bind",
-        value: "ADDRESS",
+        value: "ADDRESSES",
         default: "127.0.0.1:8001",
-        help: "Address and port to listen on; port 0 takes a free one",
+        help: "Where to listen, a list with commas: IP addresses with a port (port 0 takes a free one), Unix sockets \
+               (`unix:/run/floodgate.sock`), `systemd` for the sockets that the service manager passes; when this is not \
+               set and sockets are passed, they are used",
+    },
+    Setting {
+        variable: "METRICS_BACKLOG",
+        flag: "backlog",
+        value: "COUNT",
+        default: "4096",
+        help: "Connections that may wait to be accepted; the default is what Linux allows, and more needs a larger \
+               `net.core.somaxconn`",
+    },
+    Setting {
+        variable: "METRICS_ACCEPTORS",
+        flag: "acceptors",
+        value: "COUNT",
+        default: "",
+        help: "Sockets (`SO_REUSEPORT`), each with its acceptor, for a TCP address [default: one for every three workers]; \
+               accepting is a third of what a connection with a single request costs, so one acceptor keeps three \
+               workers busy",
+    },
+    Setting {
+        variable: "METRICS_TLS_CERT",
+        flag: "tls-cert",
+        value: "FILE",
+        default: "",
+        help: "Certificate chain (PEM, the server's own first) that makes every TCP address speak TLS; Unix sockets stay \
+               plain. Read again on SIGHUP",
+    },
+    Setting {
+        variable: "METRICS_TLS_KEY",
+        flag: "tls-key",
+        value: "FILE",
+        default: "",
+        help: "Private key (PEM) of the certificate. Read again on SIGHUP",
     },
     Setting {
         variable: "METRICS_JSONL",
@@ -72,6 +111,46 @@ pub const SETTINGS: &[Setting] = &[
         value: "COUNT",
         default: "10000",
         help: "Connections open at once; the surplus is answered 503 and closed",
+    },
+    Setting {
+        variable: "METRICS_HEAD_TIMEOUT",
+        flag: "head-timeout",
+        value: "DURATION",
+        default: "10s",
+        help: "How long a request head may take from its first byte, the first of a connection from when it was accepted. \
+               Room for two lost packets, and no more than that for those who drip heads to hold connections",
+    },
+    Setting {
+        variable: "METRICS_BODY_RATE_MIN",
+        flag: "body-rate-min",
+        value: "SIZE",
+        default: "1KiB",
+        help: "Bytes a second that a request body comes with at the least, on average; `0` for none. A phone at the edge \
+               of its cell is faster",
+    },
+    Setting {
+        variable: "METRICS_BODY_GRACE",
+        flag: "body-grace",
+        value: "DURATION",
+        default: "10s",
+        help: "How long a request body may stand still, and how far it may fall behind its rate. A change of network takes \
+               a few seconds",
+    },
+    Setting {
+        variable: "METRICS_IDLE_TIMEOUT",
+        flag: "idle-timeout",
+        value: "DURATION",
+        default: "75s",
+        help: "How long a connection may wait for its next request. Longer than the 60 s of common proxies, so that it is \
+               they who close and no request meets a closed connection",
+    },
+    Setting {
+        variable: "METRICS_WRITE_TIMEOUT",
+        flag: "write-timeout",
+        value: "DURATION",
+        default: "30s",
+        help: "How long an answer may make no progress before its connection is closed. A peer that has read nothing for \
+               so long is gone or does not want to",
     },
     Setting {
         variable: "METRICS_ACK",
@@ -121,6 +200,27 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a request waits for `written` or `synced` before it is answered 503",
     },
     Setting {
+        variable: "METRICS_HEAD_BYTES_MAX",
+        flag: "head-bytes-max",
+        value: "SIZE",
+        default: "16KiB",
+        help: "Longest request head; a longer one is answered 431. What common servers agree on: cookies fit, abuse does not",
+    },
+    Setting {
+        variable: "METRICS_HEADERS_MAX",
+        flag: "headers-max",
+        value: "COUNT",
+        default: "128",
+        help: "Most headers of a request; more are answered 431. Browsers send some 20, proxies add a few",
+    },
+    Setting {
+        variable: "METRICS_TARGET_BYTES_MAX",
+        flag: "target-bytes-max",
+        value: "SIZE",
+        default: "8KiB",
+        help: "Longest request target (path and query); a longer one is answered 414. RFC 9112 asks for 8,000 bytes at least",
+    },
+    Setting {
         variable: "METRICS_EVENT_BYTES_MAX",
         flag: "event-bytes-max",
         value: "SIZE",
@@ -162,7 +262,83 @@ pub const SETTINGS: &[Setting] = &[
         flag: "public-reads",
         value: "SWITCH",
         default: "off",
-        help: "`on` opens the read side (snapshot) on an address that is not loopback; otherwise it answers 403 there",
+        help: "`on` opens the read side (snapshot, health's details) to everybody, without a key; otherwise it \
+               takes a read key, and where none is set it answers on loopback only",
+    },
+    Setting {
+        variable: "METRICS_WRITE_KEYS",
+        flag: "write-keys",
+        value: "KEYS",
+        default: "",
+        help: "Keys for writing, separated by commas, each `key` or `name:key`, 16 to 128 characters; without \
+               any everybody may write. Better kept in a file",
+    },
+    Setting {
+        variable: "METRICS_WRITE_KEYS_FILE",
+        flag: "write-keys-file",
+        value: "FILE",
+        default: "",
+        help: "A file with more of them, one a line, lines with `#` skipped; read again on SIGHUP",
+    },
+    Setting {
+        variable: "METRICS_READ_KEYS",
+        flag: "read-keys",
+        value: "KEYS",
+        default: "",
+        help: "Keys for reading, spelled alike; once there is one, reading takes one on loopback too",
+    },
+    Setting {
+        variable: "METRICS_READ_KEYS_FILE",
+        flag: "read-keys-file",
+        value: "FILE",
+        default: "",
+        help: "A file with more of them, as METRICS_WRITE_KEYS_FILE",
+    },
+    Setting {
+        variable: "METRICS_CORS_ORIGINS",
+        flag: "cors-origins",
+        value: "ORIGINS",
+        default: "",
+        help: "Pages that may use this server from a browser: their origins, as `https://example.org`, \
+               separated by commas; `*` lets every page write",
+    },
+    Setting {
+        variable: "METRICS_RATE_LIMIT",
+        flag: "rate-limit",
+        value: "RATE",
+        default: "off",
+        help: "How many requests one key, or else one address, may make: `off`, or as `100/s`, `6000/m`, \
+               `1000/h`; more are answered 429. Off, because only you know what your clients send",
+    },
+    Setting {
+        variable: "METRICS_RATE_BURST",
+        flag: "rate-burst",
+        value: "REQUESTS",
+        default: "",
+        help: "How many of them may come at once [default: the number in METRICS_RATE_LIMIT]",
+    },
+    Setting {
+        variable: "METRICS_TRUSTED_PROXIES",
+        flag: "trusted-proxies",
+        value: "NETWORKS",
+        default: "",
+        help: "Proxies whose X-Forwarded-For is believed: addresses, networks as `10.0.0.0/8`, `unix` for peers \
+               on Unix sockets, separated by commas. Nobody by default, as everybody can send that header",
+    },
+    Setting {
+        variable: "METRICS_ACCESS_LOG",
+        flag: "access-log",
+        value: "TARGET",
+        default: "off",
+        help: "A JSON line for each request: `off`, `stderr`, or a file, which is opened again on SIGHUP. Off, \
+               because it costs as much as storing the event",
+    },
+    Setting {
+        variable: "METRICS_ACCESS_SAMPLE",
+        flag: "access-sample",
+        value: "COUNT",
+        default: "1",
+        help: "Of so many requests that went well one is logged; those that did not always are",
     },
     Setting {
         variable: "METRICS_SHUTDOWN_TIMEOUT",

@@ -17,6 +17,8 @@ pub enum BodyError {
     TooLarge,
     /// The peer ended the connection in the middle of it. Nobody is left to read an answer.
     Closed,
+    /// It came more slowly than the limits allow (408).
+    TooSlow,
     /// The connection failed in the middle of it, or there is no memory for it.
     Io(io::Error),
     /// Its chunks are not what the chunked coding allows (400): it has no end, and the connection none but closing.
@@ -34,6 +36,7 @@ impl BodyError {
             Self::TooLarge => (413, "The request body is too large."),
             Self::Closed | Self::Io(_) => (400, "The request body is incomplete."),
             Self::Malformed(sentence) => (400, sentence),
+            Self::TooSlow => (408, "The request body came too slowly."),
             Self::UnknownCoding => (
                 415,
                 "The content coding of the request body is not supported; gzip, deflate and zstd are.",
@@ -51,6 +54,7 @@ impl fmt::Display for BodyError {
         match self {
             Self::TooLarge => to.write_str("the request body is too large"),
             Self::Closed => to.write_str("the peer ended the connection within a request body"),
+            Self::TooSlow => to.write_str("the request body came too slowly"),
             Self::Io(error) => write!(to, "the connection failed within a request body: {error}"),
             Self::Malformed(sentence) => to.write_str(sentence),
             Self::UnknownCoding => to.write_str("the content coding of the request body is not known"),
@@ -267,7 +271,8 @@ impl<'a, S: Socket> Incoming<'a, S> {
         })();
         let error = match filled {
             Ok(Filled::More) => return Ok(()),
-            Ok(Filled::End | Filled::Stopping) => BodyError::Closed,
+            Ok(Filled::End | Filled::Stopping | Filled::AtRest) => BodyError::Closed,
+            Ok(Filled::TooSlow) => BodyError::TooSlow,
             Err(error) => BodyError::Io(error),
         };
         self.failed = true;

@@ -4,17 +4,17 @@ use std::any::Any;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
-use super::Service;
 use super::body::{Body, Framing, Incoming, Rest};
 use super::chunked::Decoder;
-use super::control::Control;
+use super::deadline::Watch;
 use super::output::{Output, Turn};
 use super::request::{self, HEADERS_MAX, Head, Reject, Request};
 use super::socket::Socket;
+use super::stack::Extent;
 use super::stream;
 use super::wire::{Awaited, Filled, Input, Wire};
+use super::{HeadLimits, Service};
 
 /// A burst's answers leave when they have grown to this many bytes, even if more requests are there.
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
@@ -34,7 +34,9 @@ pub(super) struct Connection<S, V> {
     /// The head of a request whose body is on its way: the input buffer is needed for the body.
     head_copy: Vec<u8>,
     service: V,
-    head_bytes_max: usize,
+    /// The coroutine's stack, below where it began.
+    stack: Option<Extent>,
+    head_limits: HeadLimits,
     /// How much unused input has been parsed in vain: without a new line in what came since there is no
     /// complete head, and a head that comes byte by byte is not parsed for every byte.
     parsed_in_vain: usize,
@@ -61,25 +63,34 @@ enum Next {
 }
 
 impl<S: Socket, V: Service> Connection<S, V> {
-    pub(super) fn new(socket: S, service: V, control: Arc<Control>) -> Self {
-        let head_bytes_max = control.limits().head_bytes_max;
-        Self {
-            wire: Wire::new(socket, control),
+    /// On the heap, and in a frame of its own: what lies in the first frames of a coroutine stays in memory.
+    #[inline(never)]
+    pub(super) fn new(socket: S, make_service: impl FnOnce() -> V, watch: Watch) -> Box<Self> {
+        let head_limits = watch.control.limits().head;
+        let service = make_service();
+        let mut output = Output::new();
+        if service.watches() {
+            output.watch();
+        }
+        Box::new(Self {
+            wire: Wire::new(socket, watch),
             input: Input::new(),
-            output: Output::new(),
+            output,
             head_copy: Vec::new(),
             service,
-            head_bytes_max,
+            stack: None,
+            head_limits,
             parsed_in_vain: 0,
             empty_line_seen: false,
             is_new: true,
             is_unsettled: false,
             is_in_call: false,
-        }
+        })
     }
 
     /// Serves the connection to its end. A panic of the service ends it, and nothing else.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(&mut self) {
+        self.stack = self.wire.stack_bytes().map(Extent::new);
         match catch_unwind(AssertUnwindSafe(|| self.serve())) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
@@ -96,12 +107,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
                 }
             }
         }
+        self.wire.spare(&mut self.input);
     }
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
             match self.step()? {
                 Next::Request => {
+                    self.wire.end_request();
                     if self.output.len() >= OUTPUT_BYTES_MAX {
                         self.flush()?;
                     }
@@ -111,9 +124,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
                     if self.input.is_empty() {
                         self.output.shrink();
                     }
-                    match self.wire.fill(&mut self.input, Awaited::Request)? {
-                        Filled::More => self.output.refresh_date(),
-                        Filled::End | Filled::Stopping => return Ok(()),
+                    if !self.await_input()? {
+                        return Ok(());
                     }
                 }
                 Next::End if self.input.is_empty() => return self.flush(),
@@ -126,7 +138,9 @@ impl<S: Socket, V: Service> Connection<S, V> {
         }
     }
 
-    /// Takes one request out of the input.
+    /// Takes one request out of the input. A frame of its own: room for headers takes 4 KiB of stack, which a connection
+    /// that waits for its next request is not to hold.
+    #[inline(never)]
     fn step(&mut self) -> io::Result<Next> {
         if let Err(reject) = self.skip_empty_line() {
             return Ok(self.reject(reject));
@@ -136,14 +150,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(Next::Input);
         }
         if self.parsed_in_vain > 0
-            && unused.len() < self.head_bytes_max
+            && unused.len() < self.head_limits.bytes_max
             && memchr::memchr(b'\n', &unused[self.parsed_in_vain..]).is_none()
         {
             self.parsed_in_vain = unused.len();
             return Ok(Next::Input);
         }
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let head = match request::parse(unused, &mut room, self.head_bytes_max) {
+        let head = match request::parse(unused, &mut room, &self.head_limits) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.parsed_in_vain = unused.len();
@@ -179,10 +193,11 @@ impl<S: Socket, V: Service> Connection<S, V> {
 
     /// Calls the service while the body is still coming. What was answered before leaves first, so that it
     /// does not wait for a slow body.
+    #[inline(never)]
     fn call_with_body_on_its_way(&mut self) -> io::Result<Next> {
         self.flush()?;
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let Ok(Some(head)) = request::parse(&self.head_copy, &mut room, self.head_bytes_max) else {
+        let Ok(Some(head)) = request::parse(&self.head_copy, &mut room, &self.head_limits) else {
             unreachable!("this head has been parsed before")
         };
         self.input.consume(head.bytes);
@@ -262,7 +277,46 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(());
         };
         self.flush()?;
-        stream::run(stream, &mut self.wire)
+        let bytes = stream::run(stream, &mut self.wire)?;
+        self.output.report_stream(bytes, &mut self.service);
+        Ok(())
+    }
+
+    /// Waits for more of a head, or for the next one; `false` when the connection ends instead.
+    fn await_input(&mut self) -> io::Result<bool> {
+        loop {
+            match self.wire.fill(&mut self.input, Awaited::Request)? {
+                Filled::More => {
+                    self.output.refresh_date();
+                    return Ok(true);
+                }
+                Filled::AtRest => self.rest(),
+                // Nothing was asked: there is nothing to answer.
+                Filled::TooSlow if self.input.is_empty() => return Ok(false),
+                Filled::TooSlow => {
+                    self.reject(Reject {
+                        status: 408,
+                        detail: "The request head did not arrive in time.",
+                    });
+                    self.flush()?;
+                    self.wire.linger(&mut self.input);
+                    return Ok(false);
+                }
+                Filled::End | Filled::Stopping => return Ok(false),
+            }
+        }
+    }
+
+    /// Gives back what is not needed for waiting.
+    fn rest(&mut self) {
+        // One that is not back in the pool has grown.
+        drop(self.input.release());
+        self.output.release();
+        self.head_copy = Vec::new();
+        self.service.rest();
+        if let Some(stack) = self.stack {
+            stack.release();
+        }
     }
 
     /// Settles the burst and writes its answers.
@@ -273,6 +327,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             self.output.end_settling();
         }
         self.wire.write_all(self.output.ready())?;
+        self.output.report(&mut self.service);
         self.output.clear();
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What the acceptor, the connections and the handle share: the limits, the word to stop, and the register of those who
-//! are to be woken by it.
+//! What the acceptor, the connections and the handle share: the limits, the word to stop, the clock, and the register of
+//! those who are to be woken when the server stops or their deadline has passed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -7,22 +7,37 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use may::io::WaitIoWaker;
 
 use super::Limits;
+use super::deadline::{Clock, Timeouts, Watch, Watched};
+use super::pool::Pool;
+use super::stack;
 
 /// What the acceptor, the connections and the handle share.
 #[derive(Debug)]
 pub(super) struct Control {
     limits: Limits,
+    timeouts: Timeouts,
+    /// The patrol's.
+    pub(super) clock: Clock,
+    /// Input buffers of connections that are at rest.
+    pub(super) pool: Pool,
+    /// How far down a coroutine's stack goes for certain.
+    pub(super) stack_bytes: Option<usize>,
     /// Written once, by `Handle::stop_accepting`; read by connections between bursts and by the acceptor.
     stopping: AtomicBool,
-    /// Locked at connect, at disconnect and when stopping, never across a yield.
+    /// Locked at connect, at disconnect, when stopping, and by the patrol for a part of it at a time; never across a
+    /// yield.
     register: Mutex<Register>,
-    /// The last one has left the register.
+    /// The last one has left the register, or the patrol has ended.
     pub(super) ended: Condvar,
 }
 
 impl Control {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
+            timeouts: Timeouts::new(&limits),
+            clock: Clock::default(),
+            pool: Pool::new(),
+            stack_bytes: stack::measure(),
             limits,
             stopping: AtomicBool::new(false),
             register: Mutex::new(Register::default()),
@@ -35,13 +50,17 @@ impl Control {
         // Release: whoever sees the flag is not made to see anything else; the register's lock orders this
         // store before the wake-ups and before every later entry.
         self.stopping.store(true, Ordering::Release);
-        for waker in self.register().wakers.iter().flatten() {
-            waker.wakeup();
+        for watched in self.register().slots.iter().flatten() {
+            watched.wake();
         }
     }
 
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -56,15 +75,17 @@ impl Control {
     }
 }
 
-/// Who is to be woken when the server stops.
+/// Who is to be woken when the server stops or a deadline has passed.
 #[derive(Default)]
 pub(super) struct Register {
-    pub(super) wakers: Vec<Option<WaitIoWaker>>,
-    /// Indices of `wakers` that are `None`.
+    pub(super) slots: Vec<Option<Arc<Watched>>>,
+    /// Indices of `slots` that are `None`.
     free: Vec<usize>,
     /// Connections, and with the acceptor.
     pub(super) connections: usize,
     pub(super) entered: usize,
+    /// The patrol has begun and not ended.
+    pub(super) is_patrolled: bool,
 }
 
 impl std::fmt::Debug for Register {
@@ -83,44 +104,53 @@ pub(super) enum Kind {
 
 /// A place in the register, left on drop.
 pub(super) struct Slot {
-    control: Arc<Control>,
+    watch: Watch,
     index: usize,
     kind: Kind,
 }
 
 impl Slot {
     pub(super) fn enter(control: &Arc<Control>, waker: WaitIoWaker, kind: Kind) -> Self {
+        let watched = Watched::new(waker);
+        let entry = Some(watched.clone());
         let mut register = control.register();
         let index = match register.free.pop() {
             Some(index) => {
-                register.wakers[index] = Some(waker);
+                register.slots[index] = entry;
                 index
             }
             None => {
-                register.wakers.push(Some(waker));
-                register.wakers.len() - 1
+                register.slots.push(entry);
+                register.slots.len() - 1
             }
         };
         register.entered += 1;
         register.connections += usize::from(kind == Kind::Connection);
         drop(register);
+        let control = control.clone();
         Self {
-            control: control.clone(),
+            watch: Watch { control, watched },
             index,
             kind,
         }
+    }
+
+    /// The deadline of whoever has this place.
+    pub(super) fn watch(&self) -> Watch {
+        self.watch.clone()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut register = self.control.register();
-        register.wakers[self.index] = None;
+        let control = &self.watch.control;
+        let mut register = control.register();
+        register.slots[self.index] = None;
         register.free.push(self.index);
         register.entered -= 1;
         register.connections -= usize::from(self.kind == Kind::Connection);
         if register.entered == 0 {
-            self.control.ended.notify_all();
+            control.ended.notify_all();
         }
     }
 }

@@ -5,11 +5,12 @@
 //! The socket and the recorder also serve the fuzz targets (`fuzz/`).
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use super::connection::Connection;
-use super::control::Control;
-use super::socket::{Events, Socket};
+use super::control::{Control, Kind, Slot};
+use super::socket::{Events, Registered, Socket};
 use super::{Body, BodyError, Limits, Output, Request, Service};
 
 #[cfg(test)]
@@ -57,11 +58,11 @@ impl Socket for Script {
         Ok(from.len())
     }
 
-    fn wait(&self) -> Events {
+    fn wait(&mut self) -> Events {
         Events::READABLE
     }
 
-    fn shut_write(&self) -> io::Result<()> {
+    fn shut_write(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -106,6 +107,16 @@ impl Service for Recorder {
     }
 }
 
+/// All plays share one: nobody watches, as there is no patrol and the script does not wait.
+static SLOT: LazyLock<Slot> = LazyLock::new(|| {
+    let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
+    Slot::enter(
+        &Control::new(Limits::default()),
+        registered.waker(),
+        Kind::Connection,
+    )
+});
+
 /// Serves a connection whose peer sends these pieces and the end. What is written on it.
 pub fn serve<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>, service: impl Service) -> Vec<u8> {
     let written = Arc::default();
@@ -117,11 +128,11 @@ pub fn serve<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>, service: imp
             .collect(),
         written: Arc::clone(&written),
     };
-    Connection::new(script, service, Control::new(Limits::default())).run();
+    Connection::new(script, || service, SLOT.watch()).run();
     std::mem::take(&mut written.lock().unwrap())
 }
 
-/// Plays pieces to the end of the connection. Taken out is what may differ: dates, and what depends on how much is there when
+/// Plays pieces to the end of the connection. Taken out is what may differ: dates, ids, and what depends on how much is there when
 /// it is written: whether a body is asked for, and whether an answer already knows that the unread body behind it is malformed.
 pub fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
     let calls = Arc::default();
@@ -133,7 +144,8 @@ pub fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
     let written = written
         .replace("HTTP/1.1 100 Continue\r\n\r\n", "")
         .split_inclusive("\r\n")
-        .filter(|line| !line.starts_with("Date: ") && *line != "Connection: close\r\n")
+        .filter(|line| !line.starts_with("Date: ") && !line.starts_with("X-Request-Id: "))
+        .filter(|line| *line != "Connection: close\r\n")
         .collect::<String>();
     Trace {
         written: written.into_bytes(),

@@ -7,7 +7,9 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::Service;
 use super::date::{DATE_BYTES, Date};
+use super::labels::{Answered, HeaderLines, Ids, Labels, REQUEST_ID};
 use super::status::{is_bodiless, reason};
 use super::stream::{PendingStream, Produce};
 
@@ -15,8 +17,12 @@ use super::stream::{PendingStream, Produce};
 pub const JSON: &str = "application/json";
 
 const DATE_HEADER: &[u8] = b"Date: ";
+/// No browser shall guess that an answer is something else than it says.
+const NO_SNIFFING: &[u8] = b"X-Content-Type-Options: nosniff\r\n";
 /// Most of an idle connection's output buffer that is kept, in bytes.
 const IDLE_BYTES_MAX: usize = 64 * 1024;
+/// Most reports of answers for which an idle connection keeps room; a burst has more.
+const IDLE_ANSWERED_MAX: usize = 16;
 
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,6 +68,7 @@ struct Owed {
     /// Where in the buffer the answer belongs.
     at: usize,
     turn: Turn,
+    labels: Labels,
 }
 
 /// The answers of a burst, in the order of their requests.
@@ -82,6 +89,16 @@ pub struct Output {
     turn_owed: usize,
     stream: Option<PendingStream>,
     date: Date,
+    /// What the current turn's answer carries beside what it says, and how many turns there were.
+    labels: Labels,
+    turns: u64,
+    /// The labels of all turns of the burst.
+    label_bytes: Vec<u8>,
+    ids: Ids,
+    /// Somebody wants to know of every answer: what is to be told, in any order, and of the streamed one.
+    is_watched: bool,
+    answered: Vec<Answered>,
+    stream_answered: Option<Answered>,
 }
 
 impl Output {
@@ -99,7 +116,40 @@ impl Output {
             turn_owed: 0,
             stream: None,
             date: Date::now(),
+            labels: Labels::default(),
+            turns: 0,
+            label_bytes: Vec::new(),
+            ids: Ids::new(),
+            is_watched: false,
+            answered: Vec::new(),
+            stream_answered: None,
         }
+    }
+
+    /// Adds headers to the answer of this request, whatever it will be. To be called before it is given or owed.
+    pub fn add_headers(&mut self, lines: &HeaderLines) {
+        self.expect_no_answer();
+        self.label_bytes.extend_from_slice(lines.bytes());
+        self.labels.lines.1 = self.label_bytes.len();
+    }
+
+    /// Adds a header to the answer of this request, as `add_headers` does.
+    pub fn add_header(&mut self, name: &str, value: &str) {
+        self.expect_no_answer();
+        push_header(&mut self.label_bytes, name, value);
+        self.labels.lines.1 = self.label_bytes.len();
+    }
+
+    /// The id that the request brought: its answer carries it. To be called once, as `add_header`.
+    pub fn set_request_id(&mut self, id: &str) {
+        self.add_header(REQUEST_ID, id);
+        let end = self.label_bytes.len() - b"\r\n".len();
+        self.labels.id = (end - id.len(), end);
+    }
+
+    /// The report of this request's answer is waited for.
+    pub fn track(&mut self) {
+        self.labels.is_tracked = true;
     }
 
     /// Answers with a JSON body. `Content-Length`, `Content-Type`, `Date` and `Connection` are added.
@@ -121,16 +171,19 @@ impl Output {
             length: Some(body.len()),
             headers,
         };
+        let at = self.bytes.len();
         let connection = self.write_head(&head);
         if !self.turn.is_head && !is_bodiless(status) {
             self.bytes.extend_from_slice(body);
         }
         self.answer = Answer::Written { connection };
+        self.note(status, at);
     }
 
     /// Answers without a body.
     pub fn head_only(&mut self, status: u16, headers: &[(&str, &str)]) {
         self.expect_no_answer();
+        let at = self.bytes.len();
         let connection = self.write_head(&HeadFields {
             status,
             content_type: None,
@@ -138,6 +191,7 @@ impl Output {
             headers,
         });
         self.answer = Answer::Written { connection };
+        self.note(status, at);
     }
 
     /// Answers with a response that was rendered before: one copy, and the date put in.
@@ -145,14 +199,17 @@ impl Output {
         self.expect_no_answer();
         let at = self.bytes.len();
         let connection_at = at + prepared.connection_at;
+        let has_labels = self.labels.lines.0 < self.labels.lines.1 || self.needs_id(prepared.status);
         let Turn {
             close,
             is_http10,
             is_head,
         } = self.turn;
-        let connection = if close || is_http10 || is_head {
+        let connection = if close || is_http10 || is_head || has_labels {
             self.bytes
                 .extend_from_slice(&prepared.bytes[..prepared.connection_at]);
+            self.write_labels(prepared.status);
+            let connection_at = self.bytes.len();
             self.bytes.extend_from_slice(self.turn.connection_header());
             let connection = connection_at..self.bytes.len();
             let end = if is_head {
@@ -169,6 +226,7 @@ impl Output {
         };
         self.bytes[at + prepared.date_at..][..DATE_BYTES].copy_from_slice(self.date.text());
         self.answer = Answer::Written { connection };
+        self.note(prepared.status, at);
     }
 
     /// Answers with a body that `produce` writes piece by piece. It runs when everything before it has left,
@@ -209,6 +267,9 @@ impl Output {
             produce,
         });
         self.answer = Answer::Streamed;
+        if self.is_watched {
+            self.stream_answered = Some(self.answered(status, 0));
+        }
     }
 
     /// Puts the answer off until `Service::settle`, which hands it in with `fill`.
@@ -218,6 +279,7 @@ impl Output {
         self.owed.push(Owed {
             at: self.bytes.len(),
             turn: self.turn,
+            labels: self.labels,
         });
         self.answer = Answer::Owed;
         OwedSlot {
@@ -250,10 +312,11 @@ impl Output {
     }
 
     fn fill_next(&mut self, answer: impl FnOnce(&mut Self)) {
-        let Owed { at, turn } = self.owed[self.owed_filled];
+        let Owed { at, turn, labels } = self.owed[self.owed_filled];
         self.owed_filled += 1;
         self.move_gapped(at);
         self.turn = turn;
+        self.labels = labels;
         self.answer = Answer::Missing;
         answer(self);
         self.answer_for_the_silent();
@@ -281,11 +344,52 @@ impl Output {
         self.bytes.extend_from_slice(DATE_HEADER);
         self.bytes.extend_from_slice(self.date.text());
         self.bytes.extend_from_slice(b"\r\n");
+        self.write_labels(head.status);
         let at = self.bytes.len();
         self.bytes.extend_from_slice(self.turn.connection_header());
         let connection = at..self.bytes.len();
         self.bytes.extend_from_slice(b"\r\n");
         connection
+    }
+
+    /// Whether an answer of this status gets an id that is made here.
+    fn needs_id(&self, status: u16) -> bool {
+        !self.labels.has_id() && (self.is_watched || !(200..300).contains(&status))
+    }
+
+    fn write_labels(&mut self, status: u16) {
+        let (begin, end) = self.labels.lines;
+        self.bytes.extend_from_slice(&self.label_bytes[begin..end]);
+        if self.needs_id(status) {
+            self.bytes.extend_from_slice(REQUEST_ID.as_bytes());
+            self.bytes.extend_from_slice(b": ");
+            self.ids.push(self.labels.number, &mut self.bytes);
+            self.bytes.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Notes, if somebody wants to know, the answer that was written from `at` on.
+    fn note(&mut self, status: u16, at: usize) {
+        if self.is_watched {
+            let answered = self.answered(status, self.bytes.len() - at);
+            self.answered.push(answered);
+        }
+    }
+
+    fn answered(&self, status: u16, bytes: usize) -> Answered {
+        let mut id = Vec::new();
+        if self.labels.has_id() {
+            id.extend_from_slice(&self.label_bytes[self.labels.id.0..self.labels.id.1]);
+        } else {
+            self.ids.push(self.labels.number, &mut id);
+        }
+        Answered {
+            request_id: String::from_utf8(id).expect("an id was text"),
+            status,
+            bytes: bytes as u64,
+            is_tracked: self.labels.is_tracked,
+            number: self.labels.number,
+        }
     }
 }
 
@@ -301,6 +405,37 @@ impl Output {
         self.turn_at = self.bytes.len();
         self.turn_owed = self.owed.len();
         self.answer = Answer::Missing;
+        self.turns += 1;
+        let at = self.label_bytes.len();
+        self.labels = Labels {
+            number: self.turns,
+            lines: (at, at),
+            ..Labels::default()
+        };
+    }
+
+    /// From now on every answer is noted, for `report`.
+    pub(super) fn watch(&mut self) {
+        self.is_watched = true;
+    }
+
+    /// Tells the service of the answers that have left, in the order of their requests.
+    pub(super) fn report(&mut self, service: &mut impl Service) {
+        if self.answered.is_empty() {
+            return;
+        }
+        // Those that were owed are noted behind those that were not.
+        self.answered.sort_unstable_by_key(|answered| answered.number);
+        for answered in self.answered.drain(..) {
+            service.answered(answered);
+        }
+    }
+
+    /// Tells the service of the answer that has been streamed.
+    pub(super) fn report_stream(&mut self, bytes: u64, service: &mut impl Service) {
+        if let Some(answered) = self.stream_answered.take() {
+            service.answered(Answered { bytes, ..answered });
+        }
     }
 
     /// Ends the turn and tells whether the connection ends with it.
@@ -318,6 +453,9 @@ impl Output {
         match &self.answer {
             Answer::Written { connection } => {
                 self.bytes.splice(connection.clone(), close.iter().copied());
+                if let Some(answered) = self.answered.last_mut() {
+                    answered.bytes = answered.bytes + close.len() as u64 - connection.len() as u64;
+                }
             }
             Answer::Owed => {
                 self.owed
@@ -346,6 +484,7 @@ impl Output {
         self.owed.clear();
         self.bytes.clear();
         self.stream = None;
+        self.answered.clear();
         self.answer = Answer::Missing;
         self.turn.close = true;
         self.detail(500, &[], "Internal server error.");
@@ -389,20 +528,34 @@ impl Output {
 
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.label_bytes.clear();
     }
 
     pub(super) fn take_stream(&mut self) -> Option<PendingStream> {
         self.stream.take()
     }
 
-    /// Gives back memory that an idle connection should not hold.
+    /// Gives back memory that a connection should not hold between bursts.
     pub(super) fn shrink(&mut self) {
-        for buffer in [&mut self.bytes, &mut self.gapped] {
+        for buffer in [&mut self.bytes, &mut self.gapped, &mut self.label_bytes] {
             if buffer.capacity() > IDLE_BYTES_MAX {
                 debug_assert!(buffer.is_empty(), "an idle connection has nothing to say");
                 *buffer = Vec::new();
             }
         }
+        if self.answered.capacity() > IDLE_ANSWERED_MAX {
+            self.answered = Vec::new();
+        }
+    }
+
+    /// Gives back all memory: the connection is at rest.
+    pub(super) fn release(&mut self) {
+        debug_assert!(
+            self.bytes.is_empty() && self.gapped.is_empty(),
+            "who rests has nothing to say"
+        );
+        (self.bytes, self.gapped, self.owed) = Default::default();
+        (self.label_bytes, self.answered) = Default::default();
     }
 }
 
@@ -419,6 +572,7 @@ impl fmt::Debug for Output {
 /// A response rendered once and sent many times.
 #[derive(Clone, Debug)]
 pub struct Prepared {
+    status: u16,
     bytes: Vec<u8>,
     /// Where the date stands (blanks here), where a `Connection` header goes, and where the body begins.
     date_at: usize,
@@ -447,6 +601,7 @@ impl Prepared {
         let body_at = bytes.len();
         bytes.extend_from_slice(body);
         Self {
+            status,
             bytes,
             date_at,
             connection_at,
@@ -470,6 +625,7 @@ impl HeadFields<'_> {
         to.push(b' ');
         to.extend_from_slice(reason(self.status).as_bytes());
         to.extend_from_slice(b"\r\n");
+        to.extend_from_slice(NO_SNIFFING);
         if !is_bodiless(self.status) {
             if let Some(content_type) = self.content_type {
                 push_header(to, "Content-Type", content_type);
@@ -486,7 +642,7 @@ impl HeadFields<'_> {
     }
 }
 
-fn push_header(to: &mut Vec<u8>, name: &str, value: &str) {
+pub(super) fn push_header(to: &mut Vec<u8>, name: &str, value: &str) {
     // A line break in a value would let whoever chose the value write headers, or a whole answer.
     assert!(
         memchr::memchr2(b'\r', b'\n', value.as_bytes()).is_none(),

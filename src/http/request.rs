@@ -6,11 +6,12 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::HeadLimits;
 use super::body::Body;
 use super::query::QueryPairs;
-use super::target::{TARGET_BYTES_MAX, TARGET_TOO_LONG, Target, is_authority};
+use super::target::{Target, is_authority};
 
-/// Most headers a request may have. Browsers send some 20, proxies add a few.
+/// Most headers a head may be allowed to have: there is room for so many on the stack.
 pub(super) const HEADERS_MAX: usize = 128;
 
 /// Room for the headers of one head. Left uninitialised: clearing 4 KiB for every request would cost more
@@ -34,6 +35,7 @@ pub(super) const fn reject(status: u16, detail: &'static str) -> Reject {
 pub(super) const EMPTY_LINE: Reject = reject(400, "The request does not begin with a request line.");
 const MALFORMED: Reject = reject(400, "The request head is malformed.");
 const LINE_END: Reject = reject(400, "A line of the request head does not end with CRLF.");
+const TARGET_TOO_LONG: Reject = reject(414, "The request target is too long.");
 const HOST: Reject = reject(400, "A request needs one valid Host header.");
 
 /// A parsed head and what it says about the connection.
@@ -61,24 +63,29 @@ pub(super) struct Head<'h, 'b> {
 pub(super) fn parse<'h, 'b>(
     input: &'b [u8],
     room: &'h mut HeaderRoom<'b>,
-    head_bytes_max: usize,
+    limits: &HeadLimits,
 ) -> Result<Option<Head<'h, 'b>>, Reject> {
+    let head_bytes_max = limits.bytes_max;
     let mut parsed = httparse::Request::new(&mut []);
-    let bytes = match parsed.parse_with_uninit_headers(input, room) {
+    let bytes = match parsed.parse_with_uninit_headers(input, &mut room[..limits.headers_max]) {
         Ok(httparse::Status::Complete(bytes)) if bytes <= head_bytes_max => bytes,
         Ok(httparse::Status::Partial) if input.len() < head_bytes_max => return Ok(None),
-        Ok(_) => return Err(too_large(&input[..head_bytes_max])),
+        Ok(_) => return Err(too_large(&input[..head_bytes_max], limits)),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(reject(431, "The request has too many headers."));
         }
         Err(httparse::Error::Version) => match bad_version(input) {
             Some(reject) => return Err(reject),
             None if input.len() < head_bytes_max => return Ok(None),
-            None => return Err(too_large(&input[..head_bytes_max])),
+            None => return Err(too_large(&input[..head_bytes_max], limits)),
         },
         Err(_) => return Err(MALFORMED),
     };
     let method = parsed.method.unwrap_or_default();
+    let target = parsed.path.unwrap_or_default();
+    if target.len() > limits.target_bytes_max {
+        return Err(TARGET_TOO_LONG);
+    }
     let mut head = Head {
         bytes,
         content_length: 0,
@@ -87,7 +94,7 @@ pub(super) fn parse<'h, 'b>(
         is_http10: parsed.version == Some(0),
         expects_continue: false,
         method,
-        target: Target::parse(method, parsed.path.unwrap_or_default())?,
+        target: Target::parse(method, target)?,
         headers: parsed.headers,
     };
     head.obey(&input[..bytes])?;
@@ -95,10 +102,10 @@ pub(super) fn parse<'h, 'b>(
 }
 
 /// What is too large about a head that has not ended within its bound.
-fn too_large(head: &[u8]) -> Reject {
+fn too_large(head: &[u8], limits: &HeadLimits) -> Reject {
     match head.split(|&byte| byte == b' ').nth(1) {
         None => reject(400, "The request line has no method."),
-        Some(target) if target.len() > TARGET_BYTES_MAX => TARGET_TOO_LONG,
+        Some(target) if target.len() > limits.target_bytes_max => TARGET_TOO_LONG,
         Some(_) => reject(431, "The request head is too large."),
     }
 }
@@ -313,6 +320,14 @@ impl<'a> Request<'a> {
             .find(|header| header.name.eq_ignore_ascii_case(name))?;
         Some(trim(header.value))
     }
+
+    /// The values of all headers of this name (in any case), in order, without the blanks around them.
+    pub fn headers(&self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let headers = self.headers.iter();
+        headers
+            .filter(move |header| header.name.eq_ignore_ascii_case(name))
+            .map(|header| trim(header.value))
+    }
 }
 
 #[cfg(test)]
@@ -321,7 +336,7 @@ mod tests {
 
     fn parse_all<T>(bytes: &[u8], check: impl FnOnce(Result<Option<Head<'_, '_>>, Reject>) -> T) -> T {
         let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        check(parse(bytes, &mut room, 16 * 1024))
+        check(parse(bytes, &mut room, &HeadLimits::default()))
     }
 
     fn status_of(lines: &str) -> u16 {
@@ -483,6 +498,29 @@ mod tests {
                     assert_eq!(request.header("y"), None);
                 },
             );
+        }
+    }
+
+    #[test]
+    fn the_bounds_of_a_head_are_those_that_were_set() {
+        let limits = HeadLimits {
+            bytes_max: 60,
+            headers_max: 2,
+            target_bytes_max: 5,
+        };
+        for (head, status) in [
+            ("GET /1234 HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n", 200),
+            ("GET /12345 HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n", 414),
+            ("GET /1234 HTTP/1.1\r\nHost: a\r\nX: y\r\nZ:\r\n\r\n", 431),
+            (
+                "GET /1234 HTTP/1.1\r\nHost: a\r\nX: 123456789012345678901234567\r\n\r\n",
+                431,
+            ),
+        ] {
+            let mut room = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+            let parsed = parse(head.as_bytes(), &mut room, &limits);
+            let answer = parsed.map_or_else(|reject| reject.status, |head| head.map_or(0, |_| 200));
+            assert_eq!(answer, status, "{head}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,11 @@ use may::coroutine::Builder;
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
+use super::deadline;
+use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
 use super::output::detail_body;
 use super::socket::{Registered, Socket};
-use super::wire::INPUT_BYTES_MAX;
-use super::{Limits, MakeService};
+use super::{HeadLimits, Limits, MakeService, Peer};
 
 /// How long the acceptor rests when the system has no descriptor or memory for a connection: long enough not
 /// to burn a core, short enough to be back when a connection has ended.
@@ -23,44 +24,52 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// they carry is answered. Larger than usual backlogs; the bound is for peers that never cease to connect.
 const LAST_ACCEPTS_MAX: usize = 4096;
 
-/// Serves HTTP on a bound listener until told to stop. Returns at once: the listener and its connections live
-/// on coroutines, whose stacks must have 128 KiB (`may::config().set_stack_size(0x4000)`).
-pub fn serve<M: MakeService>(listener: TcpListener, make: M, limits: Limits) -> io::Result<Handle> {
-    if limits.head_bytes_max == 0 || limits.head_bytes_max > INPUT_BYTES_MAX {
-        let text = format!(
-            "head_bytes_max is {}, allowed is 1 to {INPUT_BYTES_MAX}",
-            limits.head_bytes_max
-        );
+/// Serves HTTP on bound listeners until told to stop, with an acceptor for each. Returns at once: listeners and connections
+/// live on coroutines, whose stacks must have 128 KiB (`may::config().set_stack_size(0x4000)`).
+pub fn serve<M: MakeService>(listeners: Vec<Listener>, make: M, limits: Limits) -> io::Result<Handle> {
+    let head = &limits.head;
+    let is_head_allowed = (1..=HeadLimits::BYTES_BOUND).contains(&head.bytes_max)
+        && (1..=HeadLimits::HEADERS_BOUND).contains(&head.headers_max);
+    if !is_head_allowed {
+        let text = format!("{head:?} is beyond the bounds of a head");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let local_addr = listener.local_addr()?;
-    let listener = Registered::new(listener)?;
-    let control = Control::new(limits);
-    let acceptor_slot = Slot::enter(&control, listener.waker(), Kind::Acceptor);
-    let acceptor = Acceptor {
-        listener,
-        make: Arc::new(make),
-        control: control.clone(),
+    let mut addresses: Vec<Address> = Vec::new();
+    for listener in &listeners {
+        if !addresses.contains(listener.address()) {
+            addresses.push(listener.address().clone());
+        }
+    }
+    let handle = Handle {
+        control: Control::new(limits),
+        addresses: addresses.into(),
     };
-    may::go!(Builder::new(), move || {
-        // Dropped last: the listener is closed when the acceptor counts as ended.
-        let _slot = acceptor_slot;
-        acceptor.run();
-    })?;
-    Ok(Handle { control, local_addr })
+    let make = Arc::new(make);
+    for listener in listeners {
+        let (make, control) = (make.clone(), handle.control.clone());
+        let started = match listener.kind {
+            ListenerKind::Tcp(listener) => Acceptor::start(Tcp, listener, make, control),
+            ListenerKind::Tls(listener, config) => Acceptor::start(TlsTcp(config), listener, make, control),
+            ListenerKind::Unix(listener) => Acceptor::start(Unix, listener, make, control),
+        };
+        // Those that were started before do not stay behind.
+        started.inspect_err(|_| handle.stop_accepting())?;
+    }
+    deadline::start_patrol(&handle.control).inspect_err(|_| handle.stop_accepting())?;
+    Ok(handle)
 }
 
 /// The running server, seen from outside. Dropping it changes nothing.
 #[derive(Clone, Debug)]
 pub struct Handle {
     control: Arc<Control>,
-    local_addr: SocketAddr,
+    addresses: Arc<[Address]>,
 }
 
 impl Handle {
-    /// The address listened on, with the port the system chose for port 0.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// The addresses listened on, each once, in the order in which they were given.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
     }
 
     /// Live connections.
@@ -74,12 +83,12 @@ impl Handle {
         self.control.stop();
     }
 
-    /// Waits until the listener is closed and every connection has ended; false when that takes longer than
+    /// Waits until every listener is closed and every connection has ended; false when that takes longer than
     /// `timeout`. Blocks the thread: not for coroutines.
     pub fn join(&self, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         let mut register = self.control.register();
-        while register.entered > 0 {
+        while register.entered > 0 || register.is_patrolled {
             let left = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return false,
                 Some(left) => left,
@@ -92,22 +101,42 @@ impl Handle {
     }
 }
 
-/// The coroutine that accepts connections.
-struct Acceptor<M> {
-    listener: Registered<TcpListener>,
+/// The coroutine that accepts a listener's connections.
+struct Acceptor<A: Accept, M> {
+    accept: A,
+    listener: Registered<A::Listener>,
     make: Arc<M>,
     control: Arc<Control>,
 }
 
-impl<M: MakeService> Acceptor<M> {
+impl<A: Accept, M: MakeService> Acceptor<A, M> {
+    fn start(accept: A, listener: A::Listener, make: Arc<M>, control: Arc<Control>) -> io::Result<()> {
+        let listener = Registered::new(listener)?;
+        let slot = Slot::enter(&control, listener.waker(), Kind::Acceptor);
+        // The worker that polls this descriptor also runs its coroutine.
+        let builder = Builder::new().id(worker_of(&*listener));
+        let acceptor = Acceptor {
+            accept,
+            listener,
+            make,
+            control,
+        };
+        let run = move || {
+            // Dropped last: the listener is closed when the acceptor counts as ended.
+            let _slot = slot;
+            acceptor.run();
+        };
+        may::go!(builder, run).map(drop)
+    }
+
     fn run(self) {
         let mut last_accepts = 0;
         // One line in the log for each spell of failures.
         let mut is_failing = false;
         while last_accepts < LAST_ACCEPTS_MAX {
             let accepted = self
-                .listener
-                .accept()
+                .accept
+                .accept(&self.listener)
                 .and_then(|(stream, peer)| self.admit(stream, peer));
             match accepted {
                 Ok(()) => is_failing = false,
@@ -131,36 +160,40 @@ impl<M: MakeService> Acceptor<M> {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    fn admit(&self, stream: A::Stream, peer: Peer) -> io::Result<()> {
         let connections = self.control.register().connections;
-        let mut socket = Registered::new(stream).map_err(not_would_block)?;
+        let stream = Registered::new(stream).map_err(not_would_block)?;
         if connections >= self.control.limits().connections_max {
-            refuse(&mut socket);
+            self.accept.refusable(stream).as_mut().map(refuse);
             return Ok(());
         }
-        // Answers leave in whole writes; waiting for an acknowledgement of the one before helps nobody. A peer
-        // that is already gone is found out by the first read.
-        let _ = socket.set_nodelay(true);
-        let slot = Slot::enter(&self.control, socket.waker(), Kind::Connection);
-        let (make, control) = (self.make.clone(), self.control.clone());
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&*socket);
+        let slot = Slot::enter(&self.control, stream.waker(), Kind::Connection);
+        let worker = worker_of(&*stream);
+        let socket = self.accept.socket(stream).map_err(not_would_block)?;
+        let (make, watch) = (self.make.clone(), slot.watch());
         let connection = move || {
             // Dropped last: the socket is closed when the connection counts as ended.
             let _slot = slot;
-            match catch_unwind(AssertUnwindSafe(|| make.make(peer))) {
-                Ok(service) => Connection::new(socket, service, control).run(),
+            let connection = || Connection::new(socket, || make.make(peer), watch);
+            match catch_unwind(AssertUnwindSafe(connection)) {
+                Ok(mut connection) => connection.run(),
                 Err(_) => tracing::error!("making a service panicked; its connection is closed"),
             }
         };
         // The worker that polls this descriptor also runs its coroutine. A stack that cannot be had is a panic
         // in the scheduler, and no reason to stop accepting.
-        let builder = Builder::new().id(usize::try_from(descriptor).unwrap_or(0));
+        let builder = Builder::new().id(worker);
         let spawned = catch_unwind(AssertUnwindSafe(|| may::go!(builder, connection)));
         spawned
             .unwrap_or_else(|panic| Err(spawn_error(panic)))
             .map(drop)
             .map_err(not_would_block)
     }
+}
+
+/// The runtime spreads descriptors over its workers by their number.
+fn worker_of(descriptor: &impl AsRawFd) -> usize {
+    usize::try_from(descriptor.as_raw_fd()).unwrap_or(0)
 }
 
 fn spawn_error(_panic: Box<dyn Any + Send>) -> io::Error {
@@ -181,11 +214,11 @@ fn not_would_block(error: io::Error) -> io::Error {
 /// Tells a surplus connection that there is no room, without waiting for anything: what fits into the empty
 /// send buffer is sent, and a request that is already there is read, as unread input would turn the closing
 /// into a reset.
-fn refuse(socket: &mut Registered<TcpStream>) {
+fn refuse(socket: &mut impl Socket) {
     let body = detail_body("Too many connections.");
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         Retry-After: 1\r\nConnection: close\r\n\r\n",
+         X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
         body.len()
     );
     let answer = [head.as_bytes(), &body].concat();

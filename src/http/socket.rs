@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 
 use may::io::{CoIo, WaitIo, WaitIoWaker};
 
@@ -21,6 +22,23 @@ impl Events {
     /// What a scripted socket reports.
     #[cfg(any(test, fuzzing))]
     pub const READABLE: Self = Self(Self::IN);
+    /// What a socket says that knows of an end or an error which no event will announce.
+    pub(super) const ENDED: Self = Self(Self::HANG_UP);
+
+    /// No event at all.
+    #[cfg(test)]
+    pub(super) const NOTHING: Self = Self(0);
+
+    /// The same, and a read is worth trying whatever the descriptor reports.
+    pub(super) fn and_read(self) -> Self {
+        Self(self.0 | Self::WOKEN)
+    }
+
+    /// Nothing but a wake-up.
+    #[cfg(test)]
+    pub fn woken() -> Self {
+        Self(Self::WOKEN)
+    }
 
     /// There may be input, or somebody wants the connection to look up: a read is worth trying.
     pub fn worth_reading(self) -> bool {
@@ -34,10 +52,12 @@ impl Events {
     }
 }
 
-/// A byte stream that a connection can run on: TCP now; Unix sockets and TLS have the same shape.
+/// A byte stream that a connection can run on: TCP, a Unix socket, or TLS on one of them.
 ///
 /// Reads and writes never block; `wait` parks the coroutine until something has changed. A read that returns
 /// fewer bytes than asked for says that there are no more before the next `wait`, except after a hang-up.
+/// A write that was refused with `WouldBlock` is repeated with the same bytes, unless the connection ends: TLS
+/// has sealed them already.
 pub trait Socket: Send + 'static {
     /// Reads what is there. `Ok(0)` is the end of the peer's sending side.
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize>;
@@ -45,9 +65,9 @@ pub trait Socket: Send + 'static {
     fn write(&mut self, from: &[u8]) -> io::Result<usize>;
     /// Parks the coroutine until the socket changes or somebody wakes it; returns at once if that has happened
     /// since the last call.
-    fn wait(&self) -> Events;
+    fn wait(&mut self) -> Events;
     /// Ends the sending side; the peer sees the end of the stream after the bytes written so far.
-    fn shut_write(&self) -> io::Result<()>;
+    fn shut_write(&mut self) -> io::Result<()>;
 }
 
 /// A descriptor registered with the coroutine scheduler's `epoll`.
@@ -99,7 +119,28 @@ impl<T: AsRawFd> Drop for Registered<T> {
     }
 }
 
-impl Socket for Registered<TcpStream> {
+/// A stream socket of the system.
+pub trait Stream: AsRawFd + Send + 'static {
+    /// Ends the sending side.
+    fn shut_write(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn shut_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for UnixStream {
+    fn shut_write(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl<T: Stream> Socket for Registered<T>
+where
+    for<'a> &'a T: Read + Write,
+{
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         (&**self).read(to)
     }
@@ -108,11 +149,11 @@ impl Socket for Registered<TcpStream> {
         (&**self).write(from)
     }
 
-    fn wait(&self) -> Events {
+    fn wait(&mut self) -> Events {
         Registered::wait(self)
     }
 
-    fn shut_write(&self) -> io::Result<()> {
-        self.shutdown(Shutdown::Write)
+    fn shut_write(&mut self) -> io::Result<()> {
+        (**self).shut_write()
     }
 }

@@ -1,9 +1,16 @@
 //! Streamed answers: a body of unknown length, written as it is made.
+//!
+//! A producer that has nothing to send for now parks in [`StreamWriter::wait`], for as long as it likes: there is no
+//! limit for a peer that waits too. It is told there when the peer has gone and when the server stops. A peer that
+//! does not read what is sent is given up like any other ([`super::Limits::write_timeout`]).
 
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::deadline::Watched;
 use super::output::Turn;
 use super::socket::Socket;
 use super::wire::Wire;
@@ -37,9 +44,44 @@ pub struct StreamWriter<'a> {
     /// Where the current chunk's data begin, its size line before them.
     data_at: usize,
     is_chunked: bool,
+    /// Bytes that have left, the head's included.
+    sent: u64,
+}
+
+/// Wakes a producer that waits.
+#[derive(Clone)]
+pub struct StreamWaker(Arc<Watched>);
+
+impl StreamWaker {
+    /// Ends the producer's current wait, or its next one. From any thread or coroutine.
+    pub fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+impl fmt::Debug for StreamWaker {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("StreamWaker")
+    }
 }
 
 impl StreamWriter<'_> {
+    /// What ends [`StreamWriter::wait`].
+    pub fn waker(&self) -> StreamWaker {
+        StreamWaker(self.wire.watched())
+    }
+
+    /// Sends what has been collected, then parks the coroutine until the waker is used or `timeout` has passed; also
+    /// now and then for nothing. `false`: the server is stopping, and the body should come to its end.
+    ///
+    /// # Errors
+    /// The peer has gone. One that has only ended its sending side counts as gone too: whoever listens to a
+    /// stream without an end has no other way to say so.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        self.flush()?;
+        self.wire.wait_for_word(timeout)
+    }
+
     fn begin_chunk(&mut self) {
         if self.is_chunked {
             self.bytes.extend_from_slice(b"0000\r\n");
@@ -66,16 +108,18 @@ impl StreamWriter<'_> {
 
     fn send(&mut self) -> io::Result<()> {
         self.wire.send(&self.bytes)?;
+        self.sent += self.bytes.len() as u64;
         self.bytes.clear();
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<()> {
+    fn finish(mut self) -> io::Result<u64> {
         self.end_chunk();
         if self.is_chunked {
             self.bytes.extend_from_slice(LAST_CHUNK);
         }
-        self.send()
+        self.send()?;
+        Ok(self.sent)
     }
 }
 
@@ -110,27 +154,39 @@ impl fmt::Debug for StreamWriter<'_> {
 /// A wire, whatever its socket.
 trait ChunkSink {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn wait_for_word(&mut self, timeout: Duration) -> io::Result<bool>;
+    fn watched(&self) -> Arc<Watched>;
 }
 
 impl<S: Socket> ChunkSink for Wire<S> {
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
+
+    fn wait_for_word(&mut self, timeout: Duration) -> io::Result<bool> {
+        Wire::wait_for_word(self, timeout)
+    }
+
+    fn watched(&self) -> Arc<Watched> {
+        Wire::watched(self)
+    }
 }
 
-/// Sends a streamed answer from head to end. The head leaves with the first chunk.
-pub(super) fn run<S: Socket>(stream: PendingStream, wire: &mut Wire<S>) -> io::Result<()> {
+/// Sends a streamed answer from head to end, and tells how many bytes that were. The head leaves with the first chunk.
+pub(super) fn run<S: Socket>(stream: PendingStream, wire: &mut Wire<S>) -> io::Result<u64> {
     let PendingStream {
         head, turn, produce, ..
     } = stream;
     if turn.is_head {
-        return wire.write_all(&head);
+        wire.write_all(&head)?;
+        return Ok(head.len() as u64);
     }
     let mut writer = StreamWriter {
         wire,
         bytes: head,
         data_at: 0,
         is_chunked: !turn.is_http10,
+        sent: 0,
     };
     writer.begin_chunk();
     produce(&mut writer)?;

@@ -2,12 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use super::framing_tests::{BODY_BYTES_MAX, read_whole};
 use super::*;
+
+mod timeouts;
 
 /// Far beyond what any step takes: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +27,10 @@ struct TestService {
 struct Gate {
     entered: Option<mpsc::Sender<()>>,
     release: Option<Arc<may::sync::Semphore>>,
+    /// Where the streams of `/wait` hand in what wakes them.
+    wakers: Option<mpsc::Sender<StreamWaker>>,
+    /// What those streams have to say: a word for each.
+    words: Arc<AtomicUsize>,
 }
 
 impl Service for TestService {
@@ -74,6 +81,21 @@ impl Service for TestService {
                 };
                 output.stream(200, "text/plain", &[], Box::new(produce));
             }
+            "/wait" => {
+                let wakers = self.gate.wakers.clone().unwrap();
+                let words = self.gate.words.clone();
+                let produce = move |to: &mut StreamWriter<'_>| {
+                    wakers.send(to.waker()).unwrap();
+                    // The first pass sends the head.
+                    while to.wait(Duration::from_secs(3600))? {
+                        for _ in 0..words.swap(0, Ordering::AcqRel) {
+                            to.write_all(b"word")?;
+                        }
+                    }
+                    to.write_all(b"over")
+                };
+                output.stream(200, "text/plain", &[], Box::new(produce));
+            }
             "/large" => output.json(200, &[], &[b'y'; 40_000]),
             "/panic" => panic!("as asked"),
             "/panic-late" => output.json(200, &[], b"never seen"),
@@ -99,7 +121,7 @@ struct Make(Gate);
 impl MakeService for Make {
     type Service = TestService;
 
-    fn make(&self, _peer: SocketAddr) -> TestService {
+    fn make(&self, _peer: Peer) -> TestService {
         TestService {
             scratch: Vec::new(),
             owed: Vec::new(),
@@ -113,7 +135,18 @@ fn start_with(gate: Gate, limits: Limits) -> Handle {
     STACKS.call_once(|| {
         may::config().set_stack_size(0x4000);
     });
-    serve(TcpListener::bind("127.0.0.1:0").unwrap(), Make(gate), limits).unwrap()
+    serve(listeners(), Make(gate), limits).unwrap()
+}
+
+fn listeners() -> Vec<Listener> {
+    vec![Listener::tcp(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()]
+}
+
+fn address(handle: &Handle) -> SocketAddr {
+    match handle.addresses() {
+        [Address::Tcp(address)] => *address,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn start() -> Handle {
@@ -121,7 +154,7 @@ fn start() -> Handle {
 }
 
 fn connect(handle: &Handle) -> TcpStream {
-    let stream = TcpStream::connect(handle.local_addr()).unwrap();
+    let stream = TcpStream::connect(address(handle)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -580,7 +613,7 @@ fn streamed_answers_are_chunked_and_in_order() {
 fn what_cannot_be_understood_is_answered_and_ends_the_connection() {
     let server = start();
     let with = |header: &str| format!("POST /echo HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n");
-    let large = "x".repeat(Limits::HEAD_BYTES_MAX);
+    let large = "x".repeat(HeadLimits::BYTES_MAX);
     for (request, status) in [
         (with("Content-Length: abc"), 400),
         (with("Content-Length: 1\r\nContent-Length: 2"), 400),
@@ -658,6 +691,7 @@ fn stopping_ends_idle_connections_and_answers_what_is_in_flight() {
     let gate = Gate {
         entered: Some(entered),
         release: Some(release.clone()),
+        ..Gate::default()
     };
     let server = start_with(gate, Limits::default());
     let mut idle = Client::new(&server);
@@ -693,10 +727,7 @@ fn stopping_ends_idle_connections_and_answers_what_is_in_flight() {
     assert_eq!(half_body.answer().text(), "body");
     half_body.expect_end();
     assert!(server.join(PATIENCE));
-    assert!(
-        TcpStream::connect(server.local_addr()).is_err(),
-        "still listening"
-    );
+    assert!(TcpStream::connect(address(&server)).is_err(), "still listening");
 }
 
 #[test]
@@ -781,11 +812,13 @@ fn many_connections_come_and_go() {
 
 #[test]
 fn limits_that_cannot_hold_are_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let limits = Limits {
-        head_bytes_max: 1 << 20,
+        head: HeadLimits {
+            bytes_max: 1 << 20,
+            ..HeadLimits::default()
+        },
         ..Limits::default()
     };
-    let error = serve(listener, Make(Gate::default()), limits).unwrap_err();
-    assert!(error.to_string().contains("head_bytes_max is 1048576"), "{error}");
+    let error = serve(listeners(), Make(Gate::default()), limits).unwrap_err();
+    assert!(error.to_string().contains("bytes_max: 1048576"), "{error}");
 }

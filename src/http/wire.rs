@@ -1,31 +1,32 @@
-//! Bytes in and out: the input buffer, and a socket that remembers whether it has been read dry.
+//! Bytes in and out: the input buffer, and a socket that remembers whether it has been read dry and how long it may be
+//! waited for.
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::control::Control;
+use super::deadline::{NEVER, Time, Watch, Watched, micros};
 use super::socket::Socket;
 
-/// Input buffer of a new connection, in bytes: some twenty small requests.
-const INPUT_BYTES_START: usize = 8 * 1024;
+/// Input buffer of a connection, in bytes: some twenty small requests.
+pub(super) const INPUT_BYTES_START: usize = 8 * 1024;
 /// What the input buffer may grow to, in bytes. Larger bodies pass through it piece by piece.
 pub(super) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a connection waits for its next request before it gives its memory back. Requests of one page or one
+/// program follow each other more closely; and one that comes later can well pay the microseconds.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How long a connection that was ended early waits for its peer to stop sending. Closing a socket with
 /// unread input resets it, and the reset can overtake the answer that says why.
 const LINGER_MAX: Duration = Duration::from_secs(2);
 /// How much such a connection throws away, in bytes.
 const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// First and last pause between two looks at a lingering socket.
-const LINGER_PAUSE_MIN: Duration = Duration::from_millis(1);
-const LINGER_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// What was read and is not used up yet.
 #[derive(Debug)]
 pub(super) struct Input {
     /// INVARIANT: `start <= end <= bytes.len()`. The bytes between are the unused input, those after `end`
-    /// are room for a read (zeros or left-overs).
+    /// are room for a read (zeros or left-overs). Empty while the connection waits.
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -36,7 +37,7 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new() -> Self {
         Self {
-            bytes: vec![0; INPUT_BYTES_START],
+            bytes: Vec::new(),
             start: 0,
             end: 0,
             was_full: false,
@@ -56,6 +57,17 @@ impl Input {
         self.start += count;
     }
 
+    /// There is nothing in the buffer, and it has not grown: any other will do as well.
+    fn is_spare(&self) -> bool {
+        self.is_empty() && self.bytes.len() == INPUT_BYTES_START
+    }
+
+    /// Gives up the buffer, which holds nothing.
+    pub(super) fn release(&mut self) -> Vec<u8> {
+        assert!(self.is_empty(), "unused input is not thrown away");
+        std::mem::replace(self, Self::new()).bytes
+    }
+
     /// Room for a read, never empty: moves what is left to the front and grows where needed.
     fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
@@ -64,7 +76,8 @@ impl Input {
             self.start = 0;
         }
         if (self.was_full || self.end == self.bytes.len()) && self.bytes.len() < INPUT_BYTES_MAX {
-            self.bytes.resize((self.bytes.len() * 2).min(INPUT_BYTES_MAX), 0);
+            let grown = (self.bytes.len() * 2).clamp(INPUT_BYTES_START, INPUT_BYTES_MAX);
+            self.bytes.resize(grown, 0);
         }
         self.was_full = false;
         // The head limit is below the buffer's bound (checked in `serve`), and body pieces are used up before
@@ -97,35 +110,63 @@ pub(super) enum Filled {
     End,
     /// The server is stopping, no request has begun, and the socket holds none.
     Stopping,
+    /// Nothing has come for a while and no request has begun: the connection should give back what it does not need for
+    /// waiting, and wait on.
+    AtRest,
+    /// The peer has taken too long: over a head, over a body, or to send another request.
+    TooSlow,
 }
 
-/// A socket and what is known of it.
+/// A socket, what is known of it, and how long its peer may take.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
     socket: S,
-    control: Arc<Control>,
+    watch: Watch,
     /// A read came back short: the next one waits for an event first, instead of asking for `EAGAIN`.
     drained: bool,
     /// A hang-up was reported. The registration is edge-triggered, so a FIN that was reported together with
     /// data gives no further event: from here on only reading tells.
     hang_up: bool,
+    /// When the head that is awaited must be there, once it has begun. [`NEVER`] between requests.
+    head_until: Time,
+    /// How much longer the peer may keep a body waiting: spent by waiting, earned by bytes, at most the grace.
+    body_credit: Time,
+    /// While the connection is at rest, when it has waited for the next request for too long. [`NEVER`] otherwise.
+    rest_until: Time,
 }
 
 impl<S: Socket> Wire<S> {
-    pub(super) fn new(socket: S, control: Arc<Control>) -> Self {
+    /// The wire of a connection that was just accepted: its first head has begun.
+    pub(super) fn new(socket: S, watch: Watch) -> Self {
         Self {
+            head_until: watch.after(watch.timeouts().head),
+            body_credit: watch.timeouts().body_grace,
             socket,
-            control,
+            watch,
             drained: false,
             hang_up: false,
+            rest_until: NEVER,
         }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.control.is_stopping()
+        self.watch.control.is_stopping()
     }
 
-    fn wait(&mut self) {
+    /// How far down the stack of a connection's coroutine goes.
+    pub(super) fn stack_bytes(&self) -> Option<usize> {
+        self.watch.control.stack_bytes
+    }
+
+    /// A request has been taken out of the input with its body: limits of head and body begin anew.
+    pub(super) fn end_request(&mut self) {
+        self.head_until = NEVER;
+        self.body_credit = self.watch.timeouts().body_grace;
+    }
+
+    /// Parks until the socket changes, somebody wakes the connection, or `until` has passed.
+    fn wait(&mut self, until: Time) {
+        self.watch.set(until);
         let events = self.socket.wait();
         if events.worth_reading() {
             self.drained = false;
@@ -133,15 +174,51 @@ impl<S: Socket> Wire<S> {
         self.hang_up |= events.is_hang_up();
     }
 
-    /// Reads once, and parks the coroutine until there is something to read.
+    /// When the wait that begins now has lasted too long.
+    fn patience(&mut self, input: &Input, awaited: Awaited) -> Time {
+        let limit = match awaited {
+            Awaited::Body => self.body_credit,
+            Awaited::Request if self.rest_until != NEVER => return self.rest_until,
+            Awaited::Request if self.head_until != NEVER => return self.head_until,
+            Awaited::Request if input.is_empty() => self.watch.timeouts().idle,
+            Awaited::Request => {
+                self.head_until = self.watch.after(self.watch.timeouts().head);
+                return self.head_until;
+            }
+        };
+        self.watch.after(limit)
+    }
+
+    /// Reads once, and parks the coroutine until there is something to read, or the peer has taken too long.
     pub(super) fn fill(&mut self, input: &mut Input, awaited: Awaited) -> io::Result<Filled> {
+        let began = self.watch.now();
+        let until = self.patience(input, awaited);
+        let can_rest = awaited == Awaited::Request && input.is_empty() && self.rest_until == NEVER;
+        let rest_at = if can_rest {
+            self.watch.after(micros(REST_AFTER))
+        } else {
+            NEVER
+        };
         loop {
             // A stopping server has one last look at the socket of an idle connection: a request that is
             // already there is answered.
             let last_look = awaited == Awaited::Request && input.is_empty() && self.is_stopping();
             if self.drained && !self.hang_up && !last_look {
-                self.wait();
+                self.spare(input);
+                // Whoever is woken has a look at the socket first, and only then at the clock.
+                let now = self.watch.now();
+                if now >= until {
+                    return Ok(Filled::TooSlow);
+                }
+                if now >= rest_at {
+                    self.rest_until = until;
+                    return Ok(Filled::AtRest);
+                }
+                self.wait(until.min(rest_at));
                 continue;
+            }
+            if input.bytes.is_empty() {
+                input.bytes = self.watch.control.pool.take();
             }
             let room = input.room();
             let asked = room.len();
@@ -150,6 +227,10 @@ impl<S: Socket> Wire<S> {
                 Ok(count) => {
                     self.drained = count < asked;
                     input.filled(count);
+                    self.rest_until = NEVER;
+                    if awaited == Awaited::Body {
+                        self.earn(count, began);
+                    }
                     return Ok(Filled::More);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -165,13 +246,39 @@ impl<S: Socket> Wire<S> {
         }
     }
 
-    /// Writes everything; parks the coroutine while the peer does not read.
+    /// Leaves the buffer to others if there is nothing in it.
+    pub(super) fn spare(&self, input: &mut Input) {
+        if input.is_spare() {
+            self.watch.control.pool.give(input.release());
+        }
+    }
+
+    /// Settles a wait for a part of a body that began at `began` and brought `count` bytes. What is earned beyond the
+    /// grace is lost: a fast beginning does not pay for standing still later.
+    fn earn(&mut self, count: usize, began: Time) {
+        let timeouts = self.watch.timeouts();
+        let left = self.body_credit.saturating_sub(self.watch.now() - began);
+        self.body_credit = (left + timeouts.worth_of(count)).min(timeouts.body_grace);
+    }
+
+    /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long.
     pub(super) fn write_all(&mut self, mut from: &[u8]) -> io::Result<()> {
+        let mut until = None;
         while !from.is_empty() {
             match self.socket.write(from) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => from = &from[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(),
+                Ok(count) => {
+                    from = &from[count..];
+                    until = None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let timeout = self.watch.timeouts().write;
+                    let until = *until.get_or_insert_with(|| self.watch.after(timeout));
+                    if self.watch.now() >= until {
+                        return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read"));
+                    }
+                    self.wait(until);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -179,24 +286,39 @@ impl<S: Socket> Wire<S> {
         Ok(())
     }
 
+    /// Parks until somebody wakes the connection, its socket changes, or `timeout` has passed. Whether the server goes on;
+    /// an error when the peer has gone.
+    pub(super) fn wait_for_word(&mut self, timeout: Duration) -> io::Result<bool> {
+        if !self.hang_up && !self.is_stopping() {
+            self.wait(self.watch.after(micros(timeout)));
+        }
+        match self.hang_up {
+            true => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the peer has gone",
+            )),
+            false => Ok(!self.is_stopping()),
+        }
+    }
+
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        self.watch.watched.clone()
+    }
+
     /// Ends the sending side and throws input away until the peer has ended its own, within bounds of time
-    /// and bytes. Looks at the socket at growing intervals: no timer has to outlive the connection.
+    /// and bytes.
     pub(super) fn linger(&mut self, input: &mut Input) {
         if self.socket.shut_write().is_err() {
             return;
         }
-        let began = Instant::now();
+        let until = self.watch.after(micros(LINGER_MAX));
         let mut discarded: usize = 0;
-        let mut pause = LINGER_PAUSE_MIN;
-        while discarded < LINGER_BYTES_MAX && began.elapsed() < LINGER_MAX {
+        while discarded < LINGER_BYTES_MAX && self.watch.now() < until {
             input.consume(input.unused().len());
             match self.socket.read(input.room()) {
                 Ok(0) => return,
                 Ok(count) => discarded += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    may::coroutine::sleep(pause);
-                    pause = (pause * 2).min(LINGER_PAUSE_MAX);
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(until),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,
             }

@@ -42,7 +42,7 @@ pub enum FsyncPolicy {
     Never,
     /// After each publication.
     Always,
-    /// This often, if there is something new, and whenever [`DIRTY_BYTES_MAX`] are new.
+    /// This often, if there is something new, and whenever 16 MiB are new.
     Every(Duration),
 }
 

@@ -194,6 +194,11 @@ impl Client {
         }
     }
 
+    /// All bytes up to the end of the connection, as they came.
+    pub fn everything(&mut self) -> Vec<u8> {
+        self.rest().expect("the server ends the connection in order")
+    }
+
     /// Whether the server has ended the connection and everything it sent was taken.
     pub fn is_at_end(&mut self) -> bool {
         match self.fill() {

@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,6 +21,8 @@ use super::{PATIENCE, await_some};
 pub struct Launch {
     folder: PathBuf,
     settings: Vec<(String, OsString)>,
+    /// A socket that is passed as a service manager would.
+    passed: Option<Arc<OwnedFd>>,
 }
 
 /// A server that ended before it listened.
@@ -35,6 +38,7 @@ impl Launch {
         Self {
             folder: folder.to_owned(),
             settings: Vec::new(),
+            passed: None,
         }
         .set("METRICS_BIND", "127.0.0.1:0")
         .set("METRICS_JSONL", folder.join("metrics.jsonl"))
@@ -45,6 +49,18 @@ impl Launch {
     pub fn set(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Removes an environment variable.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.settings.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Passes a socket as systemd does: descriptor 3, `LISTEN_FDS`, and `LISTEN_PID` with the server's own process id.
+    pub fn pass(mut self, socket: impl Into<OwnedFd>) -> Self {
+        self.passed = Some(Arc::new(socket.into()));
         self
     }
 
@@ -64,7 +80,14 @@ impl Launch {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_floodgate"));
+        let binary = env!("CARGO_BIN_EXE_floodgate");
+        let mut command = Command::new(binary);
+        if self.passed.is_some() {
+            // The shell becomes the server, so that its process id is the server's.
+            command = Command::new("sh");
+            let script = r#"LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@" 3<&0 </dev/null"#;
+            command.args(["-c", script, binary]);
+        }
         for (name, _) in std::env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("METRICS_") || name_text.starts_with("FLOODGATE_") {
@@ -74,7 +97,10 @@ impl Launch {
         command
             .args(arguments)
             .envs(self.settings.iter().map(|(name, value)| (name, value)));
-        command.current_dir(&self.folder).stdin(Stdio::null());
+        command.current_dir(&self.folder).stdin(match &self.passed {
+            Some(socket) => socket.try_clone().expect("a descriptor can be copied").into(),
+            None => Stdio::null(),
+        });
         command
     }
 
@@ -207,15 +233,16 @@ impl Server {
         self.text.lock().expect("no reader panics").clone()
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id() as i32).expect("a child's id is not zero");
         // The child is not reaped while we hold it, so the id is still its own.
         kill_process(pid, signal).expect("the child can be signalled");
-    }
-
-    /// The process's number.
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     /// Sends SIGTERM.
