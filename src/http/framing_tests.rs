@@ -1,35 +1,42 @@
 //! The connection's loop on a scripted socket: what the peer sends arrives in exactly the pieces the script says. Every
 //! split of a case has to lead to the same calls and the same answers as the whole. The cases are those that are also
 //! played against the real server, where their outcomes are checked.
+//!
+//! The socket and the recorder also serve the fuzz targets (`fuzz/`).
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
 use super::socket::{Events, Registered, Socket};
-use super::tests::read_whole;
-use super::{Limits, Output, Request, Service};
+use super::{Body, BodyError, Limits, Output, Request, Service};
 
+#[cfg(test)]
 #[allow(dead_code)]
 #[path = "../../tests/framing/cases.rs"]
 mod cases;
 
 /// Beyond so many bytes a case is split at some places only: it is its length that matters.
+#[cfg(test)]
 const SPLITS_MAX: usize = 1500;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// What the server wrote, and what it called its service with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Trace {
-    written: Vec<u8>,
-    calls: Vec<String>,
+pub struct Trace {
+    /// All answers, one after another.
+    pub written: Vec<u8>,
+    /// Method, path and body of each call, with a space between. A byte of the body is the character of the same number, and a
+    /// body that failed is the sentence that says why.
+    pub calls: Vec<String>,
 }
 
 /// Hands out one piece a read, then the end.
 struct Script {
     pieces: Vec<Vec<u8>>,
-    trace: Arc<Mutex<Trace>>,
+    written: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Socket for Script {
@@ -47,7 +54,7 @@ impl Socket for Script {
     }
 
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.trace.lock().unwrap().written.extend_from_slice(from);
+        self.written.lock().unwrap().extend_from_slice(from);
         Ok(from.len())
     }
 
@@ -60,9 +67,21 @@ impl Socket for Script {
     }
 }
 
+/// What is left of a body, of so many bytes at the most.
+pub(super) fn read_whole(body: &mut Body<'_>, to: &mut Vec<u8>) -> Result<(), BodyError> {
+    to.clear();
+    if let Some(bytes) = body.in_memory() {
+        to.extend_from_slice(bytes);
+        return Ok(());
+    }
+    body.decoded(None, BODY_BYTES_MAX, &mut Vec::new())?
+        .read_to_end(to)?;
+    Ok(())
+}
+
 /// Reads the bodies of POST and leaves all others.
 struct Recorder {
-    trace: Arc<Mutex<Trace>>,
+    calls: Arc<Mutex<Vec<String>>>,
     scratch: Vec<u8>,
 }
 
@@ -72,8 +91,8 @@ impl Service for Recorder {
         if request.method() == "POST" {
             match read_whole(&mut request.body, &mut self.scratch) {
                 Ok(()) => {
-                    call.push_str(&String::from_utf8_lossy(&self.scratch));
-                    output.json(200, &[], &self.scratch);
+                    call.extend(self.scratch.iter().copied().map(char::from));
+                    output.json(200, &[], self.scratch.len().to_string().as_bytes());
                 }
                 Err(failure) => {
                     let (status, sentence) = failure.answer();
@@ -84,7 +103,7 @@ impl Service for Recorder {
         } else {
             output.json(200, &[], b"{}");
         }
-        self.trace.lock().unwrap().calls.push(call);
+        self.calls.lock().unwrap().push(call);
     }
 }
 
@@ -98,36 +117,44 @@ static SLOT: LazyLock<Slot> = LazyLock::new(|| {
     )
 });
 
-/// Plays pieces to the end of the connection. Taken out is what may differ: dates, ids, and what depends on how much is there when
-/// it is written: whether a body is asked for, and whether an answer already knows that the unread body behind it is malformed.
-fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
-    let trace = Arc::new(Mutex::new(Trace::default()));
+/// Serves a connection whose peer sends these pieces and the end. What is written on it.
+pub fn serve<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>, service: impl Service) -> Vec<u8> {
+    let written = Arc::default();
     let script = Script {
         pieces: pieces
             .filter(|piece| !piece.is_empty())
             .rev()
             .map(<[u8]>::to_vec)
             .collect(),
-        trace: trace.clone(),
+        written: Arc::clone(&written),
     };
+    Connection::new(script, || service, SLOT.watch()).run();
+    std::mem::take(&mut written.lock().unwrap())
+}
+
+/// Plays pieces to the end of the connection. Taken out is what may differ: dates, ids, and what depends on how much is there when
+/// it is written: whether a body is asked for, and whether an answer already knows that the unread body behind it is malformed.
+pub fn play<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>) -> Trace {
+    let calls = Arc::default();
     let recorder = Recorder {
-        trace: trace.clone(),
+        calls: Arc::clone(&calls),
         scratch: Vec::new(),
     };
-    Connection::new(script, || recorder, SLOT.watch()).run();
-    let mut trace = trace.lock().unwrap().clone();
-    let text = String::from_utf8(trace.written).unwrap();
-    let lines = text
+    let written = String::from_utf8(serve(pieces, recorder)).expect("no answer repeats what the peer sent");
+    let written = written
         .replace("HTTP/1.1 100 Continue\r\n\r\n", "")
         .split_inclusive("\r\n")
         .filter(|line| !line.starts_with("Date: ") && !line.starts_with("X-Request-Id: "))
         .filter(|line| *line != "Connection: close\r\n")
         .collect::<String>();
-    trace.written = lines.into_bytes();
-    trace
+    Trace {
+        written: written.into_bytes(),
+        calls: std::mem::take(&mut calls.lock().unwrap()),
+    }
 }
 
 /// Played whole, split at every byte and byte by byte: always the same.
+#[cfg(test)]
 fn play_every_way(name: &str, bytes: &[u8]) -> Trace {
     let whole = play([bytes].into_iter());
     let step = bytes.len() / SPLITS_MAX * 97 + 1;
@@ -199,6 +226,7 @@ fn a_refused_head_request_is_answered_without_a_body() {
 }
 
 /// A chunked body of `count` chunks of 1,000 bytes, without its end.
+#[cfg(test)]
 fn chunks(count: usize) -> String {
     format!("3e8\r\n{}\r\n", "x".repeat(1000)).repeat(count)
 }

@@ -59,7 +59,7 @@ mod connection;
 mod control;
 mod date;
 mod deadline;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod framing_tests;
 mod labels;
 mod listener;
@@ -91,6 +91,12 @@ pub use request::Request;
 pub use server::{Handle, serve};
 pub use stream::{Produce, StreamWaker, StreamWriter};
 pub use tls::{TlsConfig, TlsError};
+
+/// What the fuzz targets play connections with.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use super::framing_tests::{Trace, play, serve};
+}
 
 /// What answers the requests of one connection, one after the other.
 pub trait Service: Send + 'static {

@@ -20,7 +20,7 @@ impl Events {
     const WOKEN: usize = 0x8000_0000;
 
     /// What a scripted socket reports.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub const READABLE: Self = Self(Self::IN);
     /// What a socket says that knows of an end or an error which no event will announce.
     pub(super) const ENDED: Self = Self(Self::HANG_UP);

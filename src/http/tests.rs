@@ -7,13 +7,13 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use super::framing_tests::{BODY_BYTES_MAX, read_whole};
 use super::*;
 
 mod timeouts;
 
 /// Far beyond what any step takes: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
-const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Answers by path; see `call`.
 struct TestService {
@@ -31,18 +31,6 @@ struct Gate {
     wakers: Option<mpsc::Sender<StreamWaker>>,
     /// What those streams have to say: a word for each.
     words: Arc<AtomicUsize>,
-}
-
-/// What is left of a body, of so many bytes at the most.
-pub(super) fn read_whole(body: &mut Body<'_>, to: &mut Vec<u8>) -> Result<(), BodyError> {
-    to.clear();
-    if let Some(bytes) = body.in_memory() {
-        to.extend_from_slice(bytes);
-        return Ok(());
-    }
-    body.decoded(None, BODY_BYTES_MAX, &mut Vec::new())?
-        .read_to_end(to)?;
-    Ok(())
 }
 
 impl Service for TestService {
