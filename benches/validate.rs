@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use floodgate::event::{Lines, Parser, Take, Timestamp};
+use floodgate::event::{Lines, Parser, Room, Take, Timestamp};
 
 const NAMES: [&str; 5] = ["page_view", "link_click", "scroll", "purchase", "search"];
 
@@ -63,7 +63,10 @@ fn validate(criterion: &mut Criterion) {
                         black_box(body.as_bytes()),
                         (None, now),
                         Take::All,
-                        &mut gathered,
+                        Room {
+                            gathered: &mut gathered,
+                            keep: &mut |_| true,
+                        },
                         &mut lines,
                     )
                     .unwrap()

@@ -6,7 +6,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use floodgate::event::{Lines, Parser, Rejected, Rejection, Take, Timestamp};
+use floodgate::event::{Lines, Parser, Room, Rejected, Rejection, Take, Timestamp};
 use floodgate_fuzz::Cuts;
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;
@@ -94,7 +94,7 @@ fn read(
         false => Take::All,
     };
     let context = (choices.header_agent, NOW);
-    let result = parser.batch(Pieces(pieces), context, how, gathered, &mut lines);
+    let result = parser.batch(Pieces(pieces), context, how, Room { gathered, keep: &mut |_| true }, &mut lines);
     let result = result.expect("the body's reading does not fail");
     assert!(result.is_ok() || lines.is_empty(), "what was refused is stored");
     take(&mut lines).expect("always");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::budget::Held;
 use super::intake::Intake;
 use super::{Session, ack, error};
-use crate::event::{Lines, Rejected, Rejection, Take, Timestamp};
+use crate::event::{Lines, Rejected, Rejection, Room, Take, Timestamp};
 use crate::http::{BodyError, Output, Request};
 use crate::ingest::{Level, Refused};
 
@@ -89,14 +89,15 @@ impl Session {
                     },
                     false => Take::All,
                 };
-                let body = held.metered(body);
-                Ok(self
-                    .parser
-                    .batch(body, context, take, &mut gathered, &mut lines)?)
+                let room = Room {
+                    gathered: &mut gathered,
+                    keep: &mut |bytes| held.keep(bytes),
+                };
+                Ok(self.parser.batch(body, context, take, room, &mut lines)?)
             });
         let read = match (read, storing.refused.take()) {
             (_, Some(refused)) => Err(Failure::Refused(refused)),
-            (Err(_), None) if held.is_exhausted() => Err(Failure::Busy),
+            (Ok(Err(Rejection::NoRoom)), None) => Err(Failure::Busy),
             (Err(error), None) => Err(Failure::Body(error)),
             (Ok(Err(rejection)), None) => Err(Failure::Rejected(rejection)),
             (Ok(Ok(rejected)), None) => match storing.store(&mut lines) {

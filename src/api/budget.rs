@@ -1,8 +1,9 @@
 //! The bytes of bodies that are being read, over all connections.
 //!
 //! Each body has a limit, and so has the number of connections, but their product is more memory than there is. So a body
-//! that is longer than what its connection's input buffer holds takes the rest from here, step by step while it comes, and
-//! gives it back when its request is done with it. Who finds nothing left is refused (503 with `Retry-After`) and keeps
+//! of which more is kept than its connection's input buffer holds takes the rest from here, step by step while it comes, and
+//! gives it back when its request is done with it. Of a batch that is the lines it becomes and what is gathered of it, of a
+//! single event the body. Who finds nothing left is refused (503 with `Retry-After`) and keeps
 //! nothing.
 //!
 //! Owner: shared by all sessions; a [`Held`] belongs to one request. Bound: `METRICS_INFLIGHT_BYTES_MAX`.
@@ -68,8 +69,8 @@ impl Held<'_> {
         self.used.set(0);
     }
 
-    fn use_up(&self, bytes: usize) {
-        let used = self.used.get() + bytes;
+    /// So many bytes are kept now, in all; whether they may be.
+    pub fn keep(&self, used: usize) -> bool {
         self.used.set(used);
         let missing = used.saturating_sub(self.granted.get());
         if missing > 0 {
@@ -85,6 +86,7 @@ impl Held<'_> {
                 Err(_) => self.exhausted.set(true),
             }
         }
+        !self.is_exhausted()
     }
 }
 
@@ -109,7 +111,7 @@ impl<R: BufRead> BufRead for Metered<'_, R> {
     }
 
     fn consume(&mut self, count: usize) {
-        self.held.use_up(count);
+        self.held.keep(self.held.used.get() + count);
         self.body.consume(count);
     }
 }

@@ -25,6 +25,7 @@ pub fn rejected(rejection: Rejection, output: &mut Output) {
         Rejection::NotUtf8 => output.detail(400, &[], "There was an error parsing the body"),
         Rejection::Invalid(detail) => invalid(&detail, output),
         Rejection::TooLarge => too_large_for_journal(output),
+        Rejection::NoRoom => busy(output),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Owner: the main thread. Shutdown: stop accepting, let connections answer what they have read, publish the journal,
 //! sync the log, empty the journal, end. A second such signal ends the process at once; what is in the journal is recovered by
-//! the next start. SIGHUP reads files again that settings name: the certificate and its key.
+//! the next start. SIGHUP reads files again that settings name (certificate and key, write and read keys) and opens the
+//! access log anew.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -24,8 +25,8 @@ use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
 
-/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB. Pages that are not touched cost
-/// address space only.
+/// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB.
+/// Pages that are not touched cost address space only.
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
 /// File descriptors beside connections and listeners: log, journal, lock, the runtime's own for each worker.
 const DESCRIPTORS_OF_OURS: usize = 64;

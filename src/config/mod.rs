@@ -10,7 +10,7 @@ pub mod settings;
 mod values;
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use access::{
@@ -198,10 +198,19 @@ impl Config {
             }),
         });
         let access_log = get!("METRICS_ACCESS_LOG", access_log);
-        if access_log == Some(AccessTarget::File(log.clone())) {
-            return Err(ConfigError(format!(
-                "METRICS_ACCESS_LOG: {log_name:?} is not allowed; it is the log of events (METRICS_JSONL)"
-            )));
+        if let Some(AccessTarget::File(path)) = &access_log {
+            let mut taken = vec![
+                ("METRICS_JSONL", log.clone()),
+                ("METRICS_JSONL", crate::log::lock::path_of(&log)),
+            ];
+            if let Place::File(journal) = &journal {
+                taken.push(("METRICS_JOURNAL", journal.clone()));
+            }
+            if let Some((whose, _)) = taken.iter().find(|(_, taken)| same_file(path, taken)) {
+                return Err(ConfigError(format!(
+                    "METRICS_ACCESS_LOG: {path:?} is not allowed; it is a file of the log of events ({whose})"
+                )));
+            }
         }
         let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let workers = get!("METRICS_WORKERS", |text| if text.is_empty() {
@@ -283,6 +292,13 @@ impl Config {
                 text("METRICS_JOURNAL_BYTES_MAX"),
             )));
         }
+        if config.head.target_bytes_max > config.head.bytes_max {
+            return Err(ConfigError(format!(
+                "METRICS_TARGET_BYTES_MAX: {:?} is not allowed; it is at most METRICS_HEAD_BYTES_MAX ({:?})",
+                text("METRICS_TARGET_BYTES_MAX"),
+                text("METRICS_HEAD_BYTES_MAX"),
+            )));
+        }
         if config.batch_bytes_max > config.inflight_bytes_max {
             return Err(ConfigError(format!(
                 "METRICS_INFLIGHT_BYTES_MAX: {:?} is not allowed; it is at least METRICS_BATCH_BYTES_MAX ({:?})",
@@ -307,6 +323,20 @@ const WORKERS_AN_ACCEPTOR: usize = 3;
 /// Lines of the largest size that the journal can hold at the least: one request may take half of it, and some of its
 /// blocks are in other hands.
 const LINES_IN_JOURNAL_MIN: u64 = 8;
+
+/// Whether two paths lead to one file, also where one of them is yet to be made.
+fn same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = std::fs::canonicalize(parent.unwrap_or(Path::new(".")));
+        std::fs::canonicalize(path)
+            .or_else(|_| Ok::<_, std::io::Error>(folder?.join(path.file_name().unwrap_or_default())))
+            .or_else(|_| std::path::absolute(path))
+            // `absolute` keeps what goes in a circle.
+            .map(|path| path.components().collect::<PathBuf>())
+    };
+    one == other || matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+}
 
 fn file_path(text: &str) -> Result<String, Rejected> {
     let named = !text.is_empty() && !text.ends_with('/') && !text.contains('\0');
@@ -455,6 +485,48 @@ mod tests {
                 "{name} is not tested"
             );
         }
+    }
+
+    #[test]
+    fn the_access_log_is_no_file_of_the_log_of_events_however_it_is_spelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("metrics.jsonl");
+        let link = folder.path().join("link");
+        let with_access_log = |path: PathBuf| {
+            let text = |path: &Path| path.to_str().unwrap().to_owned();
+            Config::new(|name| match name {
+                "METRICS_JSONL" => Some(text(&log)),
+                "METRICS_ACCESS_LOG" => Some(text(&path)),
+                _ => None,
+            })
+        };
+        let other = folder.path().join("access.jsonl");
+        assert!(with_access_log(other).is_ok());
+        std::os::unix::fs::symlink(&log, &link).unwrap();
+        std::fs::write(&log, "").unwrap();
+        for path in [
+            log.clone(),
+            folder.path().join("./metrics.jsonl"),
+            folder
+                .path()
+                .join("../")
+                .join(folder.path().file_name().unwrap())
+                .join("metrics.journal"),
+            folder.path().join("metrics.jsonl.lock"),
+            link,
+        ] {
+            let error = with_access_log(path).unwrap_err().to_string();
+            assert!(error.starts_with("METRICS_ACCESS_LOG: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_target_must_fit_into_its_head() {
+        let error = with("METRICS_TARGET_BYTES_MAX", "17KiB").unwrap_err().to_string();
+        assert!(
+            error.starts_with("METRICS_TARGET_BYTES_MAX: \"17KiB\""),
+            "{error}"
+        );
     }
 
     #[test]

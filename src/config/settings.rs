@@ -239,9 +239,9 @@ pub const SETTINGS: &[Setting] = &[
         flag: "inflight-bytes-max",
         value: "SIZE",
         default: "256MiB",
-        help: "Bytes of bodies that are being received at once, over all connections; beyond that requests are refused with \
-               503. The default holds four of the longest batches; bodies of up to 64 KiB, and what a long partial batch \
-               has stored, do not count",
+        help: "Bytes that are kept of requests while they come, over all connections: of a batch its lines, of an array its body \
+               too; beyond that requests are refused with 503. The default holds four of the longest batches; the first \
+               64 KiB of each request, and what a long partial batch has stored, do not count",
     },
     Setting {
         variable: "METRICS_LINE_BYTES_MAX",

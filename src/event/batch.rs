@@ -39,7 +39,7 @@ const CUTS_MAX: usize = 64;
 pub(super) fn read(
     body: &mut impl BufRead,
     gathered: &mut Vec<u8>,
-    batch: &mut Batch<'_, '_>,
+    batch: &mut Batch<'_, '_, '_>,
 ) -> io::Result<Result<(), Rejection>> {
     gathered.clear();
     let opening = opening(body, gathered)?;
@@ -50,7 +50,18 @@ pub(super) fn read(
         gathered.drain(..BYTE_ORDER_MARK.len());
     }
     if opening == Some(b'[') {
-        body.read_to_end(gathered)?;
+        loop {
+            let piece = body.fill_buf()?;
+            let count = piece.len();
+            if count == 0 {
+                break;
+            }
+            gathered.extend_from_slice(piece);
+            body.consume(count);
+            if let Err(rejection) = batch.keep(gathered.len()) {
+                return Ok(Err(rejection));
+            }
+        }
         let mut text = Text::new(gathered);
         let open = text.bytes.iter().position(|byte| !is_space(*byte));
         return Ok(batch.array(&mut text, open.expect("a bracket was seen")));
@@ -81,6 +92,9 @@ pub(super) fn read(
         }
         gathered.extend_from_slice(begun);
         body.consume(count);
+        if let Err(rejection) = batch.keep(gathered.len()) {
+            return Ok(Err(rejection));
+        }
         batch.hand_on()?;
     }
 }
@@ -113,7 +127,7 @@ fn opening(body: &mut impl BufRead, gathered: &mut Vec<u8>) -> io::Result<Option
 }
 
 /// The reading of one batch.
-pub(super) struct Batch<'a, 't> {
+pub(super) struct Batch<'a, 't, 'k> {
     pub(super) fast: &'a mut Fast,
     pub(super) defaults: &'a Defaults,
     pub(super) line_bytes_max: usize,
@@ -124,6 +138,9 @@ pub(super) struct Batch<'a, 't> {
     pub(super) lines: &'a mut Lines,
     /// How long `lines` were before this batch, or before the part of it that has not been handed on.
     pub(super) mark: Mark,
+    /// Bytes of the body that are kept.
+    pub(super) gathered_bytes: usize,
+    pub(super) keep: &'k mut dyn FnMut(usize) -> bool,
     pub(super) found: Found,
     pub(super) take: Take<'t>,
 }
@@ -158,7 +175,7 @@ pub(super) struct Found {
     pub(super) details: Details,
 }
 
-impl Batch<'_, '_> {
+impl Batch<'_, '_, '_> {
     /// Hands on what has been read, if it is enough.
     fn hand_on(&mut self) -> io::Result<()> {
         match &mut self.take {
@@ -324,7 +341,7 @@ impl Batch<'_, '_> {
             (Some(rejection), _) => Err(rejection),
             (None, Some(events)) => {
                 found.events += events as u64;
-                self.check_bound().map(|()| true)
+                self.check_bounds().map(|()| true)
             }
             (None, None) => Ok(false),
         }
@@ -345,15 +362,23 @@ impl Batch<'_, '_> {
             found.slow(found.events, event, defaults, *line_bytes_max, lines);
         }
         found.events += 1;
-        self.check_bound()
+        self.check_bounds()
     }
 
     /// Looked at after each window or event, so the bound is passed by the lines of one window at the most.
-    fn check_bound(&self) -> Result<(), Rejection> {
-        if self.lines.bytes().len() > self.lines_bytes_max {
-            Err(Rejection::TooLarge)
-        } else {
-            Ok(())
+    fn check_bounds(&mut self) -> Result<(), Rejection> {
+        match self.lines.bytes().len() > self.lines_bytes_max {
+            true => Err(Rejection::TooLarge),
+            false => self.keep(self.gathered_bytes),
+        }
+    }
+
+    /// So much of the body is kept now, and the lines.
+    fn keep(&mut self, gathered_bytes: usize) -> Result<(), Rejection> {
+        self.gathered_bytes = gathered_bytes;
+        match (self.keep)(gathered_bytes + self.lines.bytes().len()) {
+            true => Ok(()),
+            false => Err(Rejection::NoRoom),
         }
     }
 }

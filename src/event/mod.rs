@@ -62,6 +62,8 @@ pub enum Rejection {
     Invalid(Vec<u8>),
     /// The lines of the batch are longer together than is allowed: 413.
     TooLarge,
+    /// What is kept of the batch while it comes is more than [`Room::keep`] allows: 503.
+    NoRoom,
 }
 
 /// What was not taken of a batch of which the valid events were.
@@ -71,6 +73,15 @@ pub struct Rejected {
     pub count: u64,
     /// The JSON array of the first [`DETAILS_MAX`] errors in them, `[]` if there are none.
     pub detail: Vec<u8>,
+}
+
+/// Room for what has to be kept of a batch while it comes.
+pub struct Room<'a> {
+    /// An array, or a line that is cut off; reused.
+    pub gathered: &'a mut Vec<u8>,
+    /// Told how many bytes of body and lines are kept, whenever they have grown by a window of the body; whether they may
+    /// be.
+    pub keep: &'a mut dyn FnMut(usize) -> bool,
 }
 
 /// What is taken of a batch.
@@ -164,8 +175,7 @@ impl Parser {
     /// Reads a body of many events: a JSON array when its first byte that is not white space is `[`, else
     /// one event a line, where lines of white space are skipped. Appends their lines, in order.
     ///
-    /// `header_agent` and `now` are as in [`Parser::single`]; `gathered` is room for what has to be kept of the body while
-    /// it comes: an array, or a line that is cut off.
+    /// `header_agent` and `now` are as in [`Parser::single`].
     ///
     /// # Errors
     ///
@@ -178,7 +188,7 @@ impl Parser {
         mut body: impl BufRead,
         (header_agent, now): (Option<&[u8]>, Timestamp),
         take: Take<'_>,
-        gathered: &mut Vec<u8>,
+        room: Room<'_>,
         lines: &mut Lines,
     ) -> io::Result<Result<Rejected, Rejection>> {
         self.defaults.set(header_agent, now);
@@ -192,10 +202,12 @@ impl Parser {
             ranges: &mut self.ranges,
             lines,
             mark,
+            gathered_bytes: 0,
+            keep: room.keep,
             found: Found::default(),
             take,
         };
-        let read = batch::read(&mut body, gathered, &mut batch);
+        let read = batch::read(&mut body, room.gathered, &mut batch);
         let mark = batch.mark;
         let Found {
             rejected: count,

@@ -228,6 +228,7 @@ fn play(vector: &Vector, read: impl FnOnce(&[u8], Option<&[u8]>, &mut Lines) -> 
         Err(Rejection::NotUtf8) => (400, &[][..]),
         Err(Rejection::Invalid(detail)) => (422, &detail[..]),
         Err(Rejection::TooLarge) => (413, &[][..]),
+        Err(Rejection::NoRoom) => (503, &[][..]),
     };
     let allowed = match &vector.expect.status {
         Value::Array(any) => any.contains(&status.into()),
@@ -285,6 +286,14 @@ fn take(partial: bool) -> Take<'static> {
     }
 }
 
+/// Room without a bound.
+fn room(gathered: &mut Vec<u8>) -> Room<'_> {
+    Room {
+        gathered,
+        keep: Box::leak(Box::new(|_| true)),
+    }
+}
+
 impl Parser {
     /// Reads a batch that is in memory, and again as it would come in pieces: the answers must be the same.
     pub(super) fn whole(
@@ -298,7 +307,7 @@ impl Parser {
         let mut gathered = Vec::new();
         let before = (lines.bytes().to_vec(), lines.names().to_vec());
         let start = lines.bytes().len();
-        let answer = self.batch(body, (agent, now), take(partial), &mut gathered, lines);
+        let answer = self.batch(body, (agent, now), take(partial), room(&mut gathered), lines);
         let answer = answer.expect("memory can be read");
         for piece in [1, 3, 50, WINDOW_BYTES_MAX + 1] {
             if body.len() > 1_000_000 / (piece + 1) {
@@ -306,7 +315,13 @@ impl Parser {
             }
             let mut in_pieces = Lines::new();
             let pieces = BufReader::with_capacity(piece, body);
-            let again = self.batch(pieces, (agent, now), take(partial), &mut gathered, &mut in_pieces);
+            let again = self.batch(
+                pieces,
+                (agent, now),
+                take(partial),
+                room(&mut gathered),
+                &mut in_pieces,
+            );
             assert_eq!(again.expect("memory can be read"), answer, "in pieces of {piece}");
             assert_eq!(in_pieces.bytes(), &lines.bytes()[start..], "in pieces of {piece}");
         }
@@ -363,7 +378,13 @@ fn of_a_body_that_is_cut_off_nothing_is_taken() {
     ] {
         for partial in [false, true] {
             let body = BufReader::with_capacity(20, CutOff(body.as_bytes()));
-            let answer = parser.batch(body, (None, NOW), take(partial), &mut Vec::new(), &mut lines);
+            let answer = parser.batch(
+                body,
+                (None, NOW),
+                take(partial),
+                room(&mut Vec::new()),
+                &mut lines,
+            );
             assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             assert_eq!((lines.bytes(), lines.names()), (&bytes[..], &names[..]));
         }
@@ -813,7 +834,7 @@ fn the_valid_events_of_a_long_body_are_handed_on_part_by_part() {
         part: &mut part,
     };
     let pieces = BufReader::with_capacity(EVENT.len(), body.as_bytes());
-    let rejected = parser.batch(pieces, (None, NOW), take, &mut Vec::new(), &mut lines);
+    let rejected = parser.batch(pieces, (None, NOW), take, room(&mut Vec::new()), &mut lines);
     assert_eq!(rejected.unwrap().unwrap().count, 100);
     check_part(&lines, &line);
     // The line that was there before goes with the first part.
@@ -830,7 +851,13 @@ fn the_valid_events_of_a_long_body_are_handed_on_part_by_part() {
         part_bytes: 1,
         part: &mut full,
     };
-    let answer = parser.batch(body.as_bytes(), (None, NOW), take, &mut Vec::new(), &mut lines);
+    let answer = parser.batch(
+        body.as_bytes(),
+        (None, NOW),
+        take,
+        room(&mut Vec::new()),
+        &mut lines,
+    );
     assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::StorageFull);
 }
 
@@ -838,4 +865,43 @@ fn check_part(lines: &Lines, line: &str) {
     assert_eq!(lines.bytes(), line.repeat(lines.count()).as_bytes());
     let counted: u32 = lines.names().iter().map(|entry| entry.count).sum();
     assert_eq!(counted as usize, lines.count());
+}
+
+#[test]
+fn what_is_kept_of_a_batch_is_told_and_may_be_refused() {
+    let mut parser = Parser::new(LINE_BYTES_MAX);
+    let mut lines = Lines::new();
+    let events = vec![EVENT; 1_000];
+    for (body, kept_at_least) in [
+        (events.join("\n"), 1_000 * batch(EVENT).unwrap().len()),
+        (
+            format!("[{}]", events.join(",")),
+            1_000 * (EVENT.len() + batch(EVENT).unwrap().len()),
+        ),
+        ("x".repeat(100_000), 100_000),
+    ] {
+        let mut most = 0;
+        let room = Room {
+            gathered: &mut Vec::new(),
+            keep: &mut |bytes| {
+                most = most.max(bytes);
+                true
+            },
+        };
+        let pieces = BufReader::with_capacity(10_000, body.as_bytes());
+        parser
+            .batch(pieces, (None, NOW), Take::All, room, &mut lines)
+            .unwrap()
+            .ok();
+        assert!(most >= kept_at_least, "{most} of {kept_at_least}");
+        lines.clear();
+        let room = Room {
+            gathered: &mut Vec::new(),
+            keep: &mut |bytes| bytes < 50_000,
+        };
+        let pieces = BufReader::with_capacity(10_000, body.as_bytes());
+        let answer = parser.batch(pieces, (None, NOW), Take::All, room, &mut lines);
+        assert_eq!(answer.unwrap(), Err(Rejection::NoRoom));
+        assert!(lines.is_empty());
+    }
 }

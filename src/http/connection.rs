@@ -65,7 +65,11 @@ enum Next {
 impl<S: Socket, V: Service> Connection<S, V> {
     /// On the heap, and in a frame of its own: what lies in the first frames of a coroutine stays in memory.
     #[inline(never)]
-    pub(super) fn new(socket: S, make_service: impl FnOnce() -> V, watch: Watch) -> Box<Self> {
+    #[expect(
+        clippy::boxed_local,
+        reason = "a caller that holds the socket itself would hold it for good"
+    )]
+    pub(super) fn new(socket: Box<S>, make_service: impl FnOnce() -> V, watch: Watch) -> Box<Self> {
         let head_limits = watch.control.limits().head;
         let service = make_service();
         let mut output = Output::new();
@@ -73,7 +77,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             output.watch();
         }
         Box::new(Self {
-            wire: Wire::new(socket, watch),
+            wire: Wire::new(*socket, watch),
             input: Input::new(),
             output,
             head_copy: Vec::new(),

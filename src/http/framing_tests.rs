@@ -128,7 +128,7 @@ pub fn serve<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>, service: imp
             .collect(),
         written: Arc::clone(&written),
     };
-    Connection::new(script, || service, SLOT.watch()).run();
+    Connection::new(Box::new(script), || service, SLOT.watch()).run();
     std::mem::take(&mut written.lock().unwrap())
 }
 

@@ -11,6 +11,7 @@ use may::coroutine::Builder;
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
+use super::date::Date;
 use super::deadline;
 use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
 use super::output::detail_body;
@@ -169,7 +170,8 @@ impl<A: Accept, M: MakeService> Acceptor<A, M> {
         }
         let slot = Slot::enter(&self.control, stream.waker(), Kind::Connection);
         let worker = worker_of(&*stream);
-        let socket = self.accept.socket(stream).map_err(not_would_block)?;
+        // Boxed, as what the closure holds lies on the coroutine's stack for good.
+        let socket = Box::new(self.accept.socket(stream).map_err(not_would_block)?);
         let (make, watch) = (self.make.clone(), slot.watch());
         let connection = move || {
             // Dropped last: the socket is closed when the connection counts as ended.
@@ -218,8 +220,9 @@ fn refuse(socket: &mut impl Socket) {
     let body = detail_body("Too many connections.");
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
-        body.len()
+         X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nDate: {}\r\nConnection: close\r\n\r\n",
+        body.len(),
+        String::from_utf8_lossy(Date::now().text())
     );
     let answer = [head.as_bytes(), &body].concat();
     if socket.write(&answer).is_ok() && socket.shut_write().is_ok() {

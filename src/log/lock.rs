@@ -42,15 +42,20 @@ impl std::fmt::Display for LockError {
 
 impl std::error::Error for LockError {}
 
+/// The lock file of the log at `log`.
+pub fn path_of(log: &Path) -> PathBuf {
+    let mut name = log.to_owned().into_os_string();
+    name.push(".lock");
+    name.into()
+}
+
 impl Lock {
     /// Locks the log at `log` without waiting.
     ///
     /// # Errors
     /// [`LockError::Held`] if another process has it, [`LockError::Io`] if the lock file cannot be used.
     pub fn acquire(log: &Path) -> Result<Lock, LockError> {
-        let mut name = log.to_owned().into_os_string();
-        name.push(".lock");
-        let path = PathBuf::from(name);
+        let path = path_of(log);
         let failed = |error| LockError::Io(path.clone(), error);
         let mut file = OpenOptions::new()
             .read(true)

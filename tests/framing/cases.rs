@@ -235,8 +235,8 @@ fn connections(t: &mut Table) {
     t.add("SMUG-PIPELINE-SAFE", Should, b"<G><H>\r\n<G><H>\r\n", &[&[200], &[200]], End::Kept);
 }
 
-/// `OPTIONS` of a path may be answered with what is allowed, or with a refusal that says it.
-const OPTIONS: &[u16] = &[204, 405];
+/// `OPTIONS` of a path is answered with what is allowed there.
+const OPTIONS: &[u16] = &[204];
 
 #[rustfmt::skip]
 fn methods(t: &mut Table) {

@@ -206,25 +206,29 @@ impl Pass {
                 return None;
             }
             Some(Route::Health) if Route::Health.takes(request.method()) => {
+                let key = self.key_for(Side::Read, request);
+                // Probes are not limited, guesses at keys are: the details tell whether one was right.
+                let is_guess = matches!(key, Err(Refusal::KeyWrong | Refusal::KeyMisplaced));
+                if is_guess && !self.take(Who::at(self.client(request)), output) {
+                    return None;
+                }
                 return Some(Admitted {
                     route: Route::Health,
-                    may_read: self.key_for(Side::Read, request).is_ok(),
+                    may_read: key.is_ok(),
                 });
             }
             _ => {}
         }
         let side = route.and_then(Route::side);
         let key = side.map_or(Ok(None), |side| self.key_for(side, request));
-        if let Some(limiter) = &self.gate.limiter {
-            let who = match &key {
-                Ok(Some(id)) => Who::Key(*id),
-                _ => Who::at(self.client(request)),
-            };
-            if let Err(seconds) = limiter.take(who) {
-                let retry_after = [("Retry-After", &*seconds.to_string())];
-                output.detail(429, &retry_after, "Too many requests. Try again later.");
-                return None;
-            }
+        let who = match &key {
+            Ok(Some(id)) => Who::Key(*id),
+            _ if self.gate.limiter.is_some() => Who::at(self.client(request)),
+            // Nobody asks.
+            _ => Who::at(None),
+        };
+        if !self.take(who, output) {
+            return None;
         }
         let Some(route) = route else {
             not_found(request, output);
@@ -253,9 +257,9 @@ impl Pass {
             return Ok(None);
         }
         if keys.of(side).is_empty() {
-            // Reading without read keys: a proxy on loopback may speak for somebody elsewhere.
-            let client = client::client(self.peer, request, &self.gate.proxies);
-            let is_local = client.is_none_or(|address| address.is_loopback());
+            // Reading without read keys. A proxy on loopback speaks for somebody elsewhere, whatever it says of them.
+            let is_proxy = self.gate.proxies.contain(self.peer);
+            let is_local = !is_proxy && self.peer.is_none_or(|address| address.is_loopback());
             return match self.reads == Reads::Local && is_local {
                 true => Ok(None),
                 false => Err(Refusal::ReadsClosed),
@@ -274,6 +278,21 @@ impl Pass {
             entry.key = Some(Arc::clone(name));
         }
         Ok(Some(*id))
+    }
+
+    /// Takes a request from a bucket; `false` after an answer that there is none.
+    fn take(&self, who: Who, output: &mut Output) -> bool {
+        let Some(limiter) = &self.gate.limiter else {
+            return true;
+        };
+        match limiter.take(who) {
+            Ok(()) => true,
+            Err(seconds) => {
+                let retry_after = [("Retry-After", &*seconds.to_string())];
+                output.detail(429, &retry_after, "Too many requests. Try again later.");
+                false
+            }
+        }
     }
 
     fn client(&self, request: &Request<'_>) -> Option<IpAddr> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Place;
 use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer};
-use crate::event::{Lines, Parser, Take, Timestamp};
+use crate::event::{Lines, Parser, Room, Take, Timestamp};
 
 /// How long anything may take that is waited for; nothing here is about time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,7 +31,10 @@ fn lines_of(bodies: &[String]) -> Lines {
             batch.as_bytes(),
             (None, Timestamp::now()),
             Take::All,
-            &mut Vec::new(),
+            Room {
+                gathered: &mut Vec::new(),
+                keep: &mut |_| true,
+            },
             &mut lines,
         )
         .unwrap()
