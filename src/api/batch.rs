@@ -76,7 +76,7 @@ impl Session {
             refused: None,
         };
         let context = (request.header("user-agent"), Timestamp::now());
-        let packed = request.header("content-encoding");
+        let packed = request.content_coding();
         let read = request
             .body
             .decoded(packed, shared.batch_bytes_max, &mut unpacked)

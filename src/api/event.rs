@@ -19,7 +19,7 @@ impl Session {
             return;
         };
         let agent = request.header("user-agent");
-        let packed = request.header("content-encoding");
+        let packed = request.content_coding();
         if packed.is_none()
             && let Some(body) = request.body.in_memory()
         {

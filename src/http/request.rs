@@ -337,6 +337,15 @@ impl<'a> Request<'a> {
         QueryPairs::new(self.query)
     }
 
+    /// What `Content-Encoding` names. Of several headers, as of several codings in one, nothing that is known.
+    pub fn content_coding(&self) -> Option<&'a [u8]> {
+        let mut named = self.headers("content-encoding");
+        match (named.next(), named.next()) {
+            (Some(_), Some(_)) => Some(b"several"),
+            (one, _) => one,
+        }
+    }
+
     /// The value of the first header of this name (in any case), without the blanks around it.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let header = self
@@ -564,6 +573,28 @@ mod tests {
                     assert_eq!((request.path(), request.query()), (path, query), "{target}");
                     assert_eq!(request.header("x"), Some(&b"y z"[..]));
                     assert_eq!(request.header("y"), None);
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn of_several_content_codings_none_is_known() {
+        for (headers, coding) in [
+            ("X: y", None),
+            ("content-encoding: gzip", Some(&b"gzip"[..])),
+            ("Content-Encoding: gzip, br", Some(b"gzip, br")),
+            (
+                "Content-Encoding: identity\r\nContent-Encoding: br",
+                Some(b"several"),
+            ),
+        ] {
+            parse_all(
+                format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n").as_bytes(),
+                |head| {
+                    let mut room = String::new();
+                    let request = Request::new(head.unwrap().unwrap(), Body::whole(b""), &mut room);
+                    assert_eq!(request.content_coding(), coding, "{headers}");
                 },
             );
         }
