@@ -35,7 +35,7 @@
 //!
 //! **At rest.** A connection that waits with nothing in its input has no input buffer: it takes one from a pool when there
 //! is something to read. One that has waited for a second gives back everything else too, the used part of its
-//! stack included ([`Service::rest`]), and costs some 10 KiB, of which 8 are the two ends of its stack; over TLS some 16.
+//! stack included ([`Service::rest`]), and costs some 10 KiB, of which 8 are the two ends of its stack.
 //!
 //! **When full.** A surplus connection gets a 503 and is closed (over TLS, which would need a handshake first, it is
 //! closed). Without descriptors or memory the acceptor
