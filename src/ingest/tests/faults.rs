@@ -225,7 +225,8 @@ fn a_lot_that_is_new_is_synced_before_its_time() {
 fn what_is_on_the_disk_leaves_the_page_cache_but_for_its_newest_bytes() {
     const MIB: u64 = 1 << 20;
     for (page_cache, expected) in [
-        (Some(3 * MIB), vec![0..4 * MIB, 4 * MIB..8 * MIB]),
+        (Some(0), vec![0..4 * MIB, 4 * MIB..8 * MIB, 8 * MIB..12 * MIB]),
+        (Some(5 * MIB), vec![0..4 * MIB]),
         (None, vec![]),
     ] {
         let directory = tempfile::tempdir().unwrap();
