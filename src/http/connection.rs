@@ -143,8 +143,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
     }
 
     /// Takes a request out of the input, and those behind it that repeat its head. A frame of its own: room for headers
-    /// takes 4 KiB of stack, which a connection
-    /// that waits for its next request is not to hold.
+    /// takes 4 KiB of stack, which a connection that waits for its next request is not to hold.
     #[inline(never)]
     fn step(&mut self) -> io::Result<Next> {
         if let Err(reject) = self.skip_empty_line() {
