@@ -61,7 +61,7 @@ fn validate(criterion: &mut Criterion) {
                 parser
                     .batch(
                         black_box(body.as_bytes()),
-                        (None, now),
+                        (None, Some(now)),
                         Take::All,
                         Room {
                             gathered: &mut gathered,

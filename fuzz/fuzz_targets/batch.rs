@@ -93,7 +93,7 @@ fn read(
         },
         false => Take::All,
     };
-    let context = (choices.header_agent, NOW);
+    let context = (choices.header_agent, Some(NOW));
     let result = parser.batch(Pieces(pieces), context, how, Room { gathered, keep: &mut |_| true }, &mut lines);
     let result = result.expect("the body's reading does not fail");
     assert!(result.is_ok() || lines.is_empty(), "what was refused is stored");

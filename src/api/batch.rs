@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::budget::Held;
 use super::intake::Intake;
 use super::{Session, ack, error};
-use crate::event::{Lines, Rejected, Rejection, Room, Take, Timestamp};
+use crate::event::{Lines, Rejected, Rejection, Room, Take};
 use crate::http::{BodyError, Output, Request};
 use crate::ingest::{Level, Refused};
 
@@ -75,7 +75,7 @@ impl Session {
             stored: 0,
             refused: None,
         };
-        let context = (request.header("user-agent"), Timestamp::now());
+        let context = (request.header("user-agent"), None);
         let packed = request.content_coding();
         let read = request
             .body

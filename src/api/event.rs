@@ -49,8 +49,7 @@ impl Session {
         if let Err(refused) = self.intake.reserve(at_most.min(self.shared.line_bytes_max)) {
             return error::refused(refused, output);
         }
-        let now = self.intake.now();
-        if let Err(rejection) = self.parser.single(body, agent, now, &mut self.intake.burst) {
+        if let Err(rejection) = self.parser.single(body, agent, None, &mut self.intake.burst) {
             return error::rejected(rejection, output);
         }
         if level == Level::Journaled {

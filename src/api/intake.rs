@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Shared, ack};
-use crate::event::{Lines, Timestamp};
+use crate::event::Lines;
 use crate::http::{Output, OwedSlot};
 use crate::ingest::{Acknowledged, Commitment, Level, Producer, Refused};
 
@@ -19,8 +19,6 @@ pub struct Intake {
     /// Lines of the burst's singles that are not committed yet, and the highest level asked for among them.
     pub burst: Lines,
     burst_level: Level,
-    /// The time of the burst: one look at the clock for all its events.
-    now: Option<Timestamp>,
     /// What was committed in this burst and is waited for when it is settled, with its number of lines.
     commitments: Vec<(Commitment, usize)>,
     owed: Vec<Owed>,
@@ -54,17 +52,11 @@ impl Intake {
             producer,
             burst: Lines::new(),
             burst_level: Level::Journaled,
-            now: None,
             commitments: Vec::new(),
             owed: Vec::new(),
             room_until: None,
             level_until: None,
         }
-    }
-
-    /// The time of this burst.
-    pub fn now(&mut self) -> Timestamp {
-        *self.now.get_or_insert_with(Timestamp::now)
     }
 
     /// Makes room for `bytes` of lines, those of the burst included.
@@ -152,7 +144,7 @@ impl Intake {
     pub fn settle(&mut self, output: &mut Output) {
         self.commit_burst();
         self.pay_owed(output);
-        (self.now, self.room_until, self.level_until) = (None, None, None);
+        (self.room_until, self.level_until) = (None, None);
         if self.burst.capacity() > IDLE_BYTES_MAX {
             self.burst = Lines::new();
         }

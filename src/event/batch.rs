@@ -128,7 +128,6 @@ fn opening(body: &mut impl BufRead, gathered: &mut Vec<u8>) -> io::Result<Option
 
 /// The reading of one batch.
 pub(super) struct Batch<'a, 't, 'k> {
-    pub(super) fast: &'a mut Fast,
     pub(super) defaults: &'a Defaults,
     pub(super) line_bytes_max: usize,
     /// Bound of all that `lines` may hold.
@@ -304,7 +303,6 @@ impl Batch<'_, '_, '_> {
         spans: &Spans<'_>,
     ) -> Result<bool, Rejection> {
         let Batch {
-            fast,
             defaults,
             line_bytes_max,
             lines,
@@ -313,30 +311,20 @@ impl Batch<'_, '_, '_> {
         } = self;
         let (defaults, line_bytes_max) = (*defaults, *line_bytes_max);
         let mut refused = None;
-        let answer = fast.group(
-            &text.bytes[at..end],
-            spans,
-            defaults,
-            line_bytes_max,
-            lines,
-            |number, from, to, lines| {
-                let event = match text.utf8() {
-                    Ok(text) => &text[at + from..at + to],
-                    Err(rejection) => {
-                        refused = Some(rejection);
-                        return false;
-                    }
-                };
-                found.slow(
-                    found.events + number as u64,
-                    event,
-                    defaults,
-                    line_bytes_max,
-                    lines,
-                );
-                true
-            },
-        );
+        let group = &text.bytes[at..end];
+        let unknown = |number, from, to, lines: &mut Lines| {
+            let event = match text.utf8() {
+                Ok(text) => &text[at + from..at + to],
+                Err(rejection) => {
+                    refused = Some(rejection);
+                    return false;
+                }
+            };
+            let number = found.events + number as u64;
+            found.slow(number, event, defaults, line_bytes_max, lines);
+            true
+        };
+        let answer = Fast::with(|fast| fast.group(group, spans, defaults, line_bytes_max, lines, unknown));
         match (refused, answer) {
             (Some(rejection), _) => Err(rejection),
             (None, Some(events)) => {
@@ -350,14 +338,14 @@ impl Batch<'_, '_, '_> {
     /// Reads the event in this range of the body by itself.
     fn alone(&mut self, text: &mut Text<'_>, start: usize, end: usize) -> Result<(), Rejection> {
         let Batch {
-            fast,
             defaults,
             line_bytes_max,
             lines,
             found,
             ..
         } = self;
-        if !fast.single(&text.bytes[start..end], defaults, *line_bytes_max, lines) {
+        let event = &text.bytes[start..end];
+        if !Fast::with(|fast| fast.single(event, defaults, *line_bytes_max, lines)) {
             let event = &text.utf8()?[start..end];
             found.slow(found.events, event, defaults, *line_bytes_max, lines);
         }

@@ -21,9 +21,9 @@
 //! - a request that is refused leaves the lines as they were;
 //! - nothing recurses on the input, and what is kept between requests is bounded.
 //!
-//! A [`Parser`] belongs to one connection and is used by its coroutine alone. A valid event in its usual
-//! form allocates nothing once the buffers have grown to it. No function here waits for anything or uses
-//! thread-local state.
+//! A [`Parser`] belongs to one connection and is used by its coroutine alone; the buffers of the fast path belong to the
+//! thread, see [`Fast::with`]. A valid event in its usual form allocates nothing once the buffers have grown to it. No
+//! function here waits for anything but the body of a batch.
 
 mod batch;
 mod details;
@@ -36,6 +36,7 @@ mod slow;
 mod tests;
 mod time;
 
+use std::cell::OnceCell;
 use std::io::{self, BufRead};
 
 use batch::{Batch, Found};
@@ -98,12 +99,11 @@ pub enum Take<'a> {
     },
 }
 
-/// Reads events. Keeps its buffers from one request to the next.
+/// Reads events. Keeps what the next request of a connection is likely to need again.
 pub struct Parser {
     line_bytes_max: usize,
     batch_lines_bytes_max: usize,
     defaults: Defaults,
-    fast: Fast,
     ranges: Vec<(u32, u32)>,
 }
 
@@ -114,7 +114,6 @@ impl Parser {
             line_bytes_max,
             batch_lines_bytes_max: BATCH_LINES_BYTES_MAX,
             defaults: Defaults::new(),
-            fast: Fast::new(),
             ranges: Vec::new(),
         }
     }
@@ -128,8 +127,8 @@ impl Parser {
 
     /// Reads a body that is one event, and appends its line.
     ///
-    /// `header_agent` is the request's `User-Agent`, for an event that names none; `now` is the time of
-    /// an event that names none.
+    /// `header_agent` is the request's `User-Agent`, for an event that names none; `now` is the time of an event that
+    /// names none: if not given, the clock's when the first such event is met.
     ///
     /// # Errors
     ///
@@ -138,16 +137,14 @@ impl Parser {
         &mut self,
         body: &[u8],
         header_agent: Option<&[u8]>,
-        now: Timestamp,
+        now: impl Into<Option<Timestamp>>,
         lines: &mut Lines,
     ) -> Result<(), Rejection> {
-        self.defaults.set(header_agent, now);
-        if self.fast.single(body, &self.defaults, self.line_bytes_max, lines) {
-            self.fast.trim();
-            return Ok(());
+        self.defaults.set(header_agent, now.into());
+        match Fast::with(|fast| fast.single(body, &self.defaults, self.line_bytes_max, lines)) {
+            true => Ok(()),
+            false => self.single_slow(body, lines),
         }
-        self.fast.trim();
-        self.single_slow(body, lines)
     }
 
     /// The reference for [`Parser::single`], the defaults already set.
@@ -186,7 +183,7 @@ impl Parser {
     pub fn batch(
         &mut self,
         mut body: impl BufRead,
-        (header_agent, now): (Option<&[u8]>, Timestamp),
+        (header_agent, now): (Option<&[u8]>, Option<Timestamp>),
         take: Take<'_>,
         room: Room<'_>,
         lines: &mut Lines,
@@ -195,7 +192,6 @@ impl Parser {
         let mark = lines.begin();
         let partial = matches!(take, Take::Valid { .. });
         let mut batch = Batch {
-            fast: &mut self.fast,
             defaults: &self.defaults,
             line_bytes_max: self.line_bytes_max,
             lines_bytes_max: mark.bytes() + self.batch_lines_bytes_max,
@@ -214,7 +210,6 @@ impl Parser {
             details,
             ..
         } = batch.found;
-        self.fast.trim();
         let refused = match read {
             Err(error) => Err(error),
             Ok(Err(rejection)) => Ok(Err(rejection)),
@@ -237,36 +232,32 @@ fn without_mark(body: &[u8]) -> &[u8] {
 
 /// What an event gets that does not say: the request's user agent, and the time.
 ///
-/// Both are kept rendered. The header of a connection hardly ever changes, and all events of a batch, or
-/// of a burst, have one time.
+/// Both are kept rendered. The header of a connection hardly ever changes, and all events of a batch have one time.
 struct Defaults {
     /// The header that `user_agent` is the rendering of.
     header: Option<Vec<u8>>,
     user_agent: Vec<u8>,
-    now_at: Timestamp,
-    now: StampText,
+    now_at: Option<Timestamp>,
+    now: OnceCell<StampText>,
 }
 
 impl Defaults {
     fn new() -> Defaults {
-        let epoch = Timestamp { micros: 0 };
         Defaults {
             header: None,
             user_agent: b"null".to_vec(),
-            now_at: epoch,
-            now: StampText::new(epoch),
+            now_at: None,
+            now: OnceCell::new(),
         }
     }
 
     #[inline]
-    fn set(&mut self, header: Option<&[u8]>, now: Timestamp) {
+    fn set(&mut self, header: Option<&[u8]>, now: Option<Timestamp>) {
         if self.header.as_deref() != header {
             self.set_header(header);
         }
-        if self.now_at != now {
-            self.now_at = now;
-            self.now = StampText::new(now);
-        }
+        self.now_at = now;
+        self.now = OnceCell::new();
     }
 
     /// Renders a header: its bytes are Latin-1. An empty one says nothing.
@@ -291,6 +282,8 @@ impl Defaults {
 
     #[inline]
     fn now(&self) -> StampText {
-        self.now
+        *self
+            .now
+            .get_or_init(|| StampText::new(self.now_at.unwrap_or_else(Timestamp::now)))
     }
 }

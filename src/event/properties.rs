@@ -174,7 +174,7 @@ fn damaged(text: String, damages: &[Damage]) -> Vec<u8> {
 fn reference(body: &[u8]) -> (Result<(), Rejection>, Vec<u8>) {
     let mut parser = Parser::new(LINE_BYTES_MAX);
     let mut lines = Lines::new();
-    parser.defaults.set(AGENT, NOW);
+    parser.defaults.set(AGENT, Some(NOW));
     let answer = parser.single_slow(body, &mut lines);
     (answer, lines.bytes().to_vec())
 }
@@ -183,7 +183,7 @@ fn reference(body: &[u8]) -> (Result<(), Rejection>, Vec<u8>) {
 fn reference_of_lines(body: &[u8]) -> Option<(Vec<u8>, Vec<u8>, u64)> {
     let text = std::str::from_utf8(without_mark(body)).ok()?;
     let mut defaults = Defaults::new();
-    defaults.set(AGENT, NOW);
+    defaults.set(AGENT, Some(NOW));
     let (mut lines, mut details, mut rejected) = (Lines::new(), Details::default(), 0);
     let events = text
         .split('\n')

@@ -267,7 +267,7 @@ fn the_slow_path_alone_answers_every_example() {
     for vector in vectors() {
         let mut parser = Parser::new(LINE_BYTES_MAX);
         play(&vector, |body, agent, lines| {
-            parser.defaults.set(agent, NOW);
+            parser.defaults.set(agent, Some(NOW));
             parser.single_slow(body, lines)
         });
     }
@@ -307,7 +307,13 @@ impl Parser {
         let mut gathered = Vec::new();
         let before = (lines.bytes().to_vec(), lines.names().to_vec());
         let start = lines.bytes().len();
-        let answer = self.batch(body, (agent, now), take(partial), room(&mut gathered), lines);
+        let answer = self.batch(
+            body,
+            (agent, Some(now)),
+            take(partial),
+            room(&mut gathered),
+            lines,
+        );
         let answer = answer.expect("memory can be read");
         for piece in [1, 3, 50, WINDOW_BYTES_MAX + 1] {
             if body.len() > 1_000_000 / (piece + 1) {
@@ -317,7 +323,7 @@ impl Parser {
             let pieces = BufReader::with_capacity(piece, body);
             let again = self.batch(
                 pieces,
-                (agent, now),
+                (agent, Some(now)),
                 take(partial),
                 room(&mut gathered),
                 &mut in_pieces,
@@ -380,7 +386,7 @@ fn of_a_body_that_is_cut_off_nothing_is_taken() {
             let body = BufReader::with_capacity(20, CutOff(body.as_bytes()));
             let answer = parser.batch(
                 body,
-                (None, NOW),
+                (None, Some(NOW)),
                 take(partial),
                 room(&mut Vec::new()),
                 &mut lines,
@@ -758,9 +764,8 @@ fn buffers_of_an_unusual_request_are_given_back() {
 /// The other tests hold whatever path answers; this one holds the speed.
 #[test]
 fn the_fast_path_knows_ordinary_events() {
-    let mut fast = Fast::new();
     let mut defaults = Defaults::new();
-    defaults.set(None, NOW);
+    defaults.set(None, Some(NOW));
     let mut lines = Lines::new();
     let events = [
         r#"{"visitor_id":"visitor-1","event":"view"}"#,
@@ -771,20 +776,16 @@ fn the_fast_path_knows_ordinary_events() {
         r#"{"visit\u006fr_id":"visitor-1","event":"view","metadata":{"a":"\""},"metadata":{"visitor_id":1.5e3}}"#,
     ];
     for event in events {
-        assert!(
-            fast.single(event.as_bytes(), &defaults, LINE_BYTES_MAX, &mut lines),
-            "{event}"
-        );
+        let known = Fast::with(|fast| fast.single(event.as_bytes(), &defaults, LINE_BYTES_MAX, &mut lines));
+        assert!(known, "{event}");
     }
     let array = events.join(" , ");
-    let known = fast.group(
-        array.as_bytes(),
-        &fast::Spans::Elements,
-        &defaults,
-        LINE_BYTES_MAX,
-        &mut lines,
-        |_, _, _, _| false,
-    );
+    let spans = fast::Spans::Elements;
+    let unknown = |_, _, _, _: &mut Lines| false;
+    let known = Fast::with(|fast| {
+        let text = array.as_bytes();
+        fast.group(text, &spans, &defaults, LINE_BYTES_MAX, &mut lines, unknown)
+    });
     assert_eq!((known, lines.count()), (Some(events.len()), 2 * events.len()));
     let (first, second) = lines.bytes().split_at(lines.bytes().len() / 2);
     assert_eq!(first, second);
@@ -834,7 +835,7 @@ fn the_valid_events_of_a_long_body_are_handed_on_part_by_part() {
         part: &mut part,
     };
     let pieces = BufReader::with_capacity(EVENT.len(), body.as_bytes());
-    let rejected = parser.batch(pieces, (None, NOW), take, room(&mut Vec::new()), &mut lines);
+    let rejected = parser.batch(pieces, (None, Some(NOW)), take, room(&mut Vec::new()), &mut lines);
     assert_eq!(rejected.unwrap().unwrap().count, 100);
     check_part(&lines, &line);
     // The line that was there before goes with the first part.
@@ -853,7 +854,7 @@ fn the_valid_events_of_a_long_body_are_handed_on_part_by_part() {
     };
     let answer = parser.batch(
         body.as_bytes(),
-        (None, NOW),
+        (None, Some(NOW)),
         take,
         room(&mut Vec::new()),
         &mut lines,
@@ -890,7 +891,7 @@ fn what_is_kept_of_a_batch_is_told_and_may_be_refused() {
         };
         let pieces = BufReader::with_capacity(10_000, body.as_bytes());
         parser
-            .batch(pieces, (None, NOW), Take::All, room, &mut lines)
+            .batch(pieces, (None, Some(NOW)), Take::All, room, &mut lines)
             .unwrap()
             .ok();
         assert!(most >= kept_at_least, "{most} of {kept_at_least}");
@@ -900,7 +901,7 @@ fn what_is_kept_of_a_batch_is_told_and_may_be_refused() {
             keep: &mut |bytes| bytes < 50_000,
         };
         let pieces = BufReader::with_capacity(10_000, body.as_bytes());
-        let answer = parser.batch(pieces, (None, NOW), Take::All, room, &mut lines);
+        let answer = parser.batch(pieces, (None, Some(NOW)), Take::All, room, &mut lines);
         assert_eq!(answer.unwrap(), Err(Rejection::NoRoom));
         assert!(lines.is_empty());
     }

@@ -16,8 +16,9 @@ use memmap2::{Advice, MmapRaw};
 
 use super::header::Header;
 
-/// Size of a block in bytes: a page, so that a block's first store faults at most once.
-pub const BLOCK_BYTES: usize = 4096;
+/// Size of a block in bytes: an odd number of cache lines. The beginnings of blocks, which is all that a single event
+/// uses, are then spread over the whole of a core's cache; with a power of two they would share a few of its sets.
+pub const BLOCK_BYTES: usize = 4096 + 64;
 /// Bytes of the header at a block's beginning.
 pub const HEADER_BYTES: usize = size_of::<Header>();
 /// Bytes of lines a block can hold.
@@ -26,8 +27,8 @@ pub const PAYLOAD_BYTES: usize = BLOCK_BYTES - HEADER_BYTES;
 pub const PREFACE_BYTES: usize = 4096;
 
 const _: () = assert!(HEADER_BYTES == 64, "the on-disk layout of a header has 64 bytes");
-const _: () =
-    assert!(BLOCK_BYTES.is_multiple_of(align_of::<Header>()) && PREFACE_BYTES.is_multiple_of(BLOCK_BYTES));
+// So a header is aligned, and lies in one page.
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(HEADER_BYTES) && PREFACE_BYTES.is_multiple_of(HEADER_BYTES));
 
 /// The right to one block.
 #[derive(Debug)]
@@ -119,8 +120,8 @@ impl Region {
 
     /// The block's header. Its fields are atomics, so a shared reference suffices to write it.
     pub fn header(&self, block: &Block) -> &Header {
-        // SAFETY: the block lies within the mapping, which lives as long as `self`, and begins on a page, so the header is
-        // aligned; every bit pattern is a valid `Header` (it consists of atomic integers), and nobody forms a `&mut` to it.
+        // SAFETY: the block lies within the mapping, which lives as long as `self`, and begins at a multiple of the
+        // header's size, so the header is aligned; every bit pattern is a valid `Header` (it consists of atomic integers), and nobody forms a `&mut` to it.
         unsafe { &*self.pointer(block).cast::<Header>() }
     }
 

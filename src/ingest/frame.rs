@@ -58,8 +58,6 @@ impl Frame {
         let mut pieces = bytes.chunks(PAYLOAD_BYTES);
         let mut describe = |block: &mut Block, part: usize, next: u32| {
             let piece = pieces.next().expect("there are as many pieces as blocks");
-            let payload = &mut region.payload_mut(block)[..piece.len()];
-            payload.copy_from_slice(piece);
             let part = Part {
                 ticket,
                 base,
@@ -68,7 +66,9 @@ impl Frame {
                 bytes: piece.len() as u32,
                 lines: if part == 0 { lines.count() as u32 } else { 0 },
             };
-            let checksum = part.checksum(payload);
+            // Of the lines as they are here, in the core's cache, rather than of their copy, whose stores are on their way.
+            let checksum = part.checksum(piece);
+            region.payload_mut(block)[..piece.len()].copy_from_slice(piece);
             region.header(block).describe(&part, checksum);
         };
         describe(&mut head, 0, rest.first().map_or(NO_BLOCK, Block::index));

@@ -1,6 +1,6 @@
 //! The header of a journal block, and the order in which it is written: the commit protocol.
 //!
-//! A block is 4 KiB of the journal: this header, then a piece of a frame's lines. A frame is a head block and, if its
+//! A block of the journal is this header, then up to 4 KiB of a frame's lines. A frame is a head block and, if its
 //! lines need more room, continuation blocks that the head's chain of `next` names. Only a head ever has a state other
 //! than [`State::Free`]; a continuation counts through its head.
 //!

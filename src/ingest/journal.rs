@@ -1,7 +1,7 @@
 //! The journal: what is acknowledged and not yet in the log, in a mapped file that outlives the process.
 //!
 //! ```text
-//! preface (4 KiB)  block 0 (4 KiB)  block 1  …            all integers little-endian
+//! preface (4 KiB)  block 0 (4,160 bytes)  block 1  …       all integers little-endian
 //! preface: magic, version, block size, boot id, path of the log, CRC-32C
 //! block:   header (see `header`), piece of a frame's lines
 //! ```
@@ -29,7 +29,7 @@ use super::blocks::{BLOCK_BYTES, Block, PREFACE_BYTES, Region};
 
 /// Bytes by which the journal grows: one publish interval of a fast machine fits many times, and zeros of this size are
 /// written and synced in a few milliseconds.
-pub const CHUNK_BYTES: usize = 4 << 20;
+pub const CHUNK_BYTES: usize = 1024 * BLOCK_BYTES;
 /// The smallest bound a journal can have.
 pub const BYTES_MIN: u64 = 1 << 20;
 /// The largest bound: ring and free list take 150 bytes of memory for each block at once, 150 MiB for a journal of this

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::blocks::BLOCK_BYTES;
 use super::super::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Outcome, Refused};
 use super::engine::assert_conserved;
 use super::{PATIENCE, config, line_of, split, store, until};
@@ -91,14 +92,15 @@ fn a_full_disk_fills_the_journal_and_refuses_until_there_is_space_again() {
         acknowledged.push(lines.bytes().to_vec());
         producer.commit(&mut lines, Level::Journaled);
     }
-    assert_eq!(acknowledged.len(), (1 << 20) / super::super::blocks::BLOCK_BYTES);
+    let blocks = config.journal_bytes_max as usize / BLOCK_BYTES;
+    assert_eq!(acknowledged.len(), blocks);
     until(|| view.status().is_log_failing());
     assert!(
         view.status().log_error().unwrap().contains("No space"),
         "{:?}",
         view.status().log_error()
     );
-    assert_eq!(view.journal_bytes().0, 1 << 20);
+    assert_eq!(view.journal_bytes().0, (blocks * BLOCK_BYTES) as u64);
     // A reader is not made to wait for a log that cannot be written.
     producer.publish(PATIENCE);
 

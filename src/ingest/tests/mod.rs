@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::journal::Place;
 use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer};
-use crate::event::{Lines, Parser, Room, Take, Timestamp};
+use crate::event::{Lines, Parser, Room, Take};
 
 /// How long anything may take that is waited for; nothing here is about time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ fn lines_of(bodies: &[String]) -> Lines {
     Parser::new(32 << 10)
         .batch(
             batch.as_bytes(),
-            (None, Timestamp::now()),
+            (None, None),
             Take::All,
             Room {
                 gathered: &mut Vec::new(),
