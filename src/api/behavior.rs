@@ -20,6 +20,10 @@ impl Session {
         // One's own writes are seen, also those of this very burst.
         self.intake.commit_burst();
         self.intake.producer.publish(self.shared.enqueue_timeout);
+        if self.shared.view.is_recovering() {
+            let sentence = "The log is still being read after the start: its totals are not known yet.";
+            return output.detail(503, &[error::RETRY_AFTER], sentence);
+        }
         let body = snapshot(&self.shared.view, limit);
         if body.len() < STREAM_FROM_BYTES {
             output.json(200, &[], &body);

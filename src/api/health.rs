@@ -20,13 +20,15 @@ impl Session {
         let mut body = json!({
             "ok": can_store,
             "ring_capacity": view.recent().capacity(),
-            "sink_exists": view.published_bytes() > 0,
+            "sink_exists": view.live_bytes() > 0 || view.sealed_files() > 0,
+            "state": if view.is_recovering() { "recovering" } else { "running" },
         });
         let details = json!({
             "file": shared.log_name,
             "ack": ack::name(shared.ack, view),
             "log": {
-                "bytes": view.published_bytes(),
+                "bytes": view.live_bytes(),
+                "sealed_files": view.sealed_files(),
                 "synced_bytes": status.synced_bytes(),
                 "error": status.log_error(),
                 "sync_error": status.sync_error(),

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::subscriber::set_global_default;
 
@@ -59,8 +59,8 @@ pub fn serve(mut config: Config) -> ExitCode {
     if let Some(tls) = tls.clone() {
         reloads.push(Box::new(move || tls.reload().map_err(tls_error)));
     }
-    // From here on a SIGHUP ends nothing: it waits until it can be followed.
-    let mut signals = match Signals::new([SIGHUP]) {
+    // From here on these end nothing: they wait until they can be followed.
+    let mut signals = match Signals::new([SIGHUP, SIGUSR1]) {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("cannot listen for signals: {error}")),
     };
@@ -109,20 +109,13 @@ pub fn serve(mut config: Config) -> ExitCode {
         recovered = engine.recovered().events,
         damaged_frames = engine.recovered().damaged_frames,
         torn_line_closed = engine.recovered().torn_line_closed,
-        events = engine
-            .view()
-            .counters()
-            .ranking()
-            .iter()
-            .map(|(_, count)| count)
-            .sum::<u64>(),
         ack = crate::api::level_name(config.ack, &engine.view()),
         workers = config.workers,
         started_in_ms = started.elapsed().as_millis() as u64,
         "listening"
     );
 
-    let signal = stop_signal(&mut signals, &reloads);
+    let signal = stop_signal(&mut signals, &reloads, &engine);
     tracing::info!(
         signal = if signal == Some(SIGINT) {
             "SIGINT"
@@ -133,7 +126,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     );
     std::thread::spawn(move || {
         // At once: not even a message, which a blocked stderr could hold up. The next start recovers the journal.
-        if signals.forever().any(|signal| signal != SIGHUP) {
+        if signals.forever().any(|signal| is_stop(signal)) {
             std::process::exit(1);
         }
     });
@@ -154,9 +147,16 @@ pub fn serve(mut config: Config) -> ExitCode {
 /// What SIGHUP has done: something is read again, or stays as it is and the error names the setting.
 type Reload = Box<dyn Fn() -> Result<(), String>>;
 
-/// Waits for the signal that ends the server, and follows SIGHUP meanwhile.
-fn stop_signal(signals: &mut Signals, reloads: &[Reload]) -> Option<i32> {
+fn is_stop(signal: i32) -> bool {
+    signal != SIGHUP && signal != SIGUSR1
+}
+
+/// Waits for the signal that ends the server, and follows SIGHUP and SIGUSR1 meanwhile.
+fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine) -> Option<i32> {
     signals.forever().find(|signal| {
+        if *signal == SIGUSR1 {
+            engine.rotate();
+        }
         if *signal == SIGHUP {
             let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
             for error in &errors {
@@ -166,7 +166,7 @@ fn stop_signal(signals: &mut Signals, reloads: &[Reload]) -> Option<i32> {
                 tracing::info!("SIGHUP: files are read again");
             }
         }
-        *signal != SIGHUP
+        is_stop(*signal)
     })
 }
 

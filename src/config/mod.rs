@@ -19,10 +19,15 @@ use access::{
 
 use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
-use crate::ingest::{EngineConfig, FsyncPolicy, Level};
+use crate::ingest::{EngineConfig, FsyncPolicy, Level, Period, RotationPolicy};
 pub use bind::Bind;
 use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
+
+/// The smallest size at which the live file is sealed: smaller files would be more of names than of events.
+const ROTATE_BYTES_MIN: u64 = 64 << 10;
+/// Shortest and longest period after which it is sealed, in milliseconds.
+const ROTATE_EVERY_MS: (u64, u64) = (1_000, 8760 * 3_600_000);
 
 /// How log messages of the program itself are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +285,11 @@ impl Config {
                 publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
                 fsync: get!("METRICS_FSYNC", fsync),
                 page_cache: get!("METRICS_PAGE_CACHE", page_cache),
+                rotation: RotationPolicy {
+                    bytes: get!("METRICS_ROTATE_BYTES", rotate_bytes),
+                    every: get!("METRICS_ROTATE_EVERY", rotate_every),
+                    rest: get!("METRICS_ROTATE_REST", |text| duration(text, 0, 60_000)),
+                },
                 ring_capacity: get!("METRICS_RING_CAPACITY", |text| whole(text, 1, 100_000)),
                 names_max: get!("METRICS_EVENT_NAMES_MAX", |text| whole(text, 1, 1_000_000)),
             },
@@ -384,6 +394,31 @@ fn fsync(text: &str) -> Result<FsyncPolicy, Rejected> {
     }
 }
 
+fn rotate_bytes(text: &str) -> Result<Option<u64>, Rejected> {
+    match text {
+        "off" => Ok(None),
+        _ => size(text, ROTATE_BYTES_MIN, u64::MAX)
+            .map(Some)
+            .map_err(|_| "it is `off`, or a size such as `256MiB` (B, KiB, MiB, GiB), from 64KiB".into()),
+    }
+}
+
+fn rotate_every(text: &str) -> Result<Option<Period>, Rejected> {
+    let words = [
+        ("off", None),
+        ("hourly", Some(Period::Hourly)),
+        ("daily", Some(Period::Daily)),
+        ("weekly", Some(Period::Weekly)),
+    ];
+    if let Ok(word) = one_of(text, &words) {
+        return Ok(word);
+    }
+    let length = duration(text, ROTATE_EVERY_MS.0, ROTATE_EVERY_MS.1);
+    length
+        .map(|length| Some(Period::Of(length)))
+        .map_err(|_| "it is `hourly`, `daily`, `weekly`, `off`, or a duration such as `15m` (s, m, h), from 1s to 8760h".into())
+}
+
 fn page_cache(text: &str) -> Result<Option<u64>, Rejected> {
     match text {
         "all" => Ok(None),
@@ -440,6 +475,17 @@ mod tests {
             ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
             ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
             ("METRICS_PAGE_CACHE", "none", "`all`, or a size"),
+            (
+                "METRICS_ROTATE_BYTES",
+                "1KiB",
+                "`off`, or a size such as `256MiB`",
+            ),
+            (
+                "METRICS_ROTATE_EVERY",
+                "monthly",
+                "`hourly`, `daily`, `weekly`, `off`",
+            ),
+            ("METRICS_ROTATE_REST", "2m", "from 0s to 60s"),
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "to 60s"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),

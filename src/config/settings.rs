@@ -178,6 +178,30 @@ pub const SETTINGS: &[Setting] = &[
                leaves it to the kernel",
     },
     Setting {
+        variable: "METRICS_ROTATE_BYTES",
+        flag: "rotate-bytes",
+        value: "SIZE",
+        default: "256MiB",
+        help: "The live file is sealed (renamed) and another begun when it has this many bytes; a file of the default is \
+               read in a second. `off`: never for its size",
+    },
+    Setting {
+        variable: "METRICS_ROTATE_EVERY",
+        flag: "rotate-every",
+        value: "PERIOD",
+        default: "off",
+        help: "The live file is sealed when a period is over: `hourly`, `daily`, `weekly` (UTC, weeks begin on Monday), or a \
+               duration such as `15m`, counted from 1970. `off`: never for the time. SIGUSR1 seals it at any time",
+    },
+    Setting {
+        variable: "METRICS_ROTATE_REST",
+        flag: "rotate-rest",
+        value: "DURATION",
+        default: "250ms",
+        help: "How long nothing is written before the live file is renamed, so that those who follow it read it to its end; \
+               meanwhile events go into the journal",
+    },
+    Setting {
         variable: "METRICS_PUBLISH_INTERVAL",
         flag: "publish-interval",
         value: "DURATION",

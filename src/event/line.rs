@@ -1,4 +1,4 @@
-//! The stored line: writing it, keeping many of them, and finding the name in one of them again.
+//! The stored line: writing it, keeping many of them, and finding in one of them again what is counted of it.
 //!
 //! A line is `{"visitor_id":…,"event":…,"timestamp":…,"metadata":…,"user_agent":…}` and a newline, with no
 //! space between the five members. Both ways of reading an event end in [`Lines::push`], so they cannot
@@ -16,13 +16,13 @@ use memchr::memmem::Finder;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::time::StampText;
+use super::time::{self, StampText};
 
 /// How many of the latest entries of [`Lines::names`] an event's name is looked up in. Traffic has few
 /// names; a name that falls out of the window gets a second entry, and whoever counts adds them up.
 const NAMES_LOOKBACK: usize = 8;
 
-/// `count` events of one name: its JSON text, without the quotes, is `bytes[at..at + len]`.
+/// `count` events of one name in one minute: the name's JSON text, without the quotes, is `bytes[at..at + len]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameCount {
     /// Where the text begins, in [`Lines::bytes`].
@@ -31,6 +31,8 @@ pub struct NameCount {
     pub len: u16,
     /// Events counted.
     pub count: u32,
+    /// The minute of their time stamps, counted from the Unix epoch.
+    pub minute: i64,
 }
 
 /// Finished lines, how many they are, and what names they have.
@@ -146,7 +148,7 @@ impl Lines {
             return Err(line_bytes);
         }
         self.count += 1;
-        self.count_name(name.0, name.1);
+        self.count_name(name.0, name.1, event.timestamp.minute());
         Ok(())
     }
 
@@ -210,19 +212,27 @@ impl Lines {
 
     /// Counts an event of the name at `at`.
     #[inline]
-    fn count_name(&mut self, at: usize, len: usize) {
+    fn count_name(&mut self, at: usize, len: usize, minute: i64) {
         let name = &self.bytes[at..at + len];
         let recent = &mut self.names[self.names_from..];
         for entry in recent.iter_mut().rev().take(NAMES_LOOKBACK) {
             let known = entry.at as usize;
-            if usize::from(entry.len) == len && &self.bytes[known..known + len] == name {
+            if entry.minute == minute
+                && usize::from(entry.len) == len
+                && &self.bytes[known..known + len] == name
+            {
                 entry.count += 1;
                 return;
             }
         }
         let at = u32::try_from(at).expect("the lines of a connection stay below 4 GiB");
         let len = u16::try_from(len).expect("a name has at most 64 code points");
-        self.names.push(NameCount { at, len, count: 1 });
+        self.names.push(NameCount {
+            at,
+            len,
+            count: 1,
+            minute,
+        });
     }
 }
 
@@ -324,31 +334,46 @@ fn write_unbroken(out: &mut Vec<u8>, json: &[u8], breaks: bool) {
 /// Finds the mark of a torn line. Making a searcher costs as much as a search through a line.
 static TORN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"torn\""));
 
-/// The name of the event in a line of the log, as JSON text without the quotes, in the spelling that
-/// [`Lines`] counts it under, whatever program wrote the line.
+/// What is counted of a line of the log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LineFacts<'l> {
+    /// The event's name as JSON text without the quotes, in the spelling that [`Lines`] counts it under, whatever program
+    /// wrote the line.
+    pub name: Cow<'l, [u8]>,
+    /// The minute of its time stamp, counted from the Unix epoch; `None` where it has none that can be read.
+    pub minute: Option<i64>,
+}
+
+/// Reads what is counted of a line.
 ///
 /// `None` when the line is not a JSON object with a text `event`, or is marked `"torn":true`. A line
 /// that begins as ours do is not looked at further than its last byte, the mark apart: that the rest is
 /// whole is the log's to check.
-pub fn name_of_line(line: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn facts_of_line(line: &[u8]) -> Option<LineFacts<'_>> {
     let line = line.trim_ascii();
     if line.last() == Some(&b'}')
         && TORN.find(line).is_none()
-        && let Some(name) = name_of_own(line)
+        && let Some((name, stamp)) = own_members(line)
     {
-        return Some(Cow::Borrowed(name));
+        return Some(LineFacts {
+            name: Cow::Borrowed(name),
+            minute: time::minute_of_text(stamp),
+        });
     }
     let text = std::str::from_utf8(line).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let name = json.deserialize_map(NameVisitor).ok()??;
+    let (name, stamp) = json.deserialize_map(FactsVisitor).ok()??;
     json.end().ok()?;
     let mut escaped = Vec::with_capacity(name.len());
     write_escaped(&mut escaped, name.as_bytes());
-    Some(Cow::Owned(escaped))
+    Some(LineFacts {
+        name: Cow::Owned(escaped),
+        minute: stamp.and_then(|stamp| time::minute_of_text(stamp.as_bytes())),
+    })
 }
 
-/// The name in a line of our own shape.
-fn name_of_own(line: &[u8]) -> Option<&[u8]> {
+/// The name and the time stamp in a line of our own shape.
+fn own_members(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = line.strip_prefix(b"{")?;
     if let Some(numbered) = rest.strip_prefix(b"\"seq\":") {
         let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -358,7 +383,8 @@ fn name_of_own(line: &[u8]) -> Option<&[u8]> {
     rest = rest[end_of_string(rest)?..].strip_prefix(b"\",\"event\":\"")?;
     let (name, rest) = rest.split_at(end_of_string(rest)?);
     let canonical = !name.contains(&b'\\') || is_canonical(name);
-    (canonical && rest.starts_with(b"\",\"timestamp\":\"")).then_some(name)
+    let rest = rest.strip_prefix(b"\",\"timestamp\":\"").filter(|_| canonical)?;
+    Some((name, &rest[..end_of_string(rest)?]))
 }
 
 /// Where the quote is that ends a string whose inside begins at the first byte.
@@ -389,30 +415,29 @@ fn is_canonical(name: &[u8]) -> bool {
     again == name
 }
 
-/// Finds the text `event` of an object that is not marked torn.
-struct NameVisitor;
+/// Finds the texts `event` and `timestamp` of an object that is not marked torn.
+struct FactsVisitor;
 
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Option<String>;
+impl<'de> Visitor<'de> for FactsVisitor {
+    type Value = Option<(String, Option<String>)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Option<String>, M::Error> {
-        let (mut name, mut torn) = (None, false);
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let (mut name, mut stamp, mut torn) = (None, None, false);
+        let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
-                "event" => {
-                    let raw: &RawValue = map.next_value()?;
-                    name = serde_json::from_str::<String>(raw.get()).ok();
-                }
+                "event" => name = text(map.next_value()?),
+                "timestamp" => stamp = text(map.next_value()?),
                 "torn" => torn = map.next_value::<&RawValue>()?.get() == "true",
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(name.filter(|_| !torn))
+        Ok(name.filter(|_| !torn).map(|name| (name, stamp)))
     }
 }

@@ -45,7 +45,7 @@ use fast::Fast;
 use time::StampText;
 
 pub use details::DETAILS_MAX;
-pub use line::{Lines, NameCount, name_of_line};
+pub use line::{Lines, NameCount, facts_of_line};
 pub use time::Timestamp;
 
 /// Most bytes of lines that a batch may have: positions in them have 32 bits.

@@ -133,7 +133,7 @@ fn check_line(vector: &Vector, line: &[u8]) {
     }
     if let Some(expected) = &expected.event {
         assert_eq!(&stored.event, expected, "{name}");
-        let stored = name_of_line(line).expect("a name");
+        let stored = facts_of_line(line).expect("a name").name;
         assert_eq!(
             serde_json::from_str::<String>(&format!("\"{}\"", std::str::from_utf8(&stored).unwrap()))
                 .unwrap(),
@@ -679,14 +679,15 @@ fn names_are_counted_as_they_are_stored() {
     assert_eq!(counts, expected);
     assert_eq!(lines.count(), 35);
     for line in lines.bytes().split_inclusive(|byte| *byte == b'\n') {
-        assert!(counts.contains_key(&*name_of_line(line).unwrap()));
+        assert!(counts.contains_key(&*facts_of_line(line).unwrap().name));
     }
 }
 
 #[test]
 fn the_name_is_found_in_lines_of_other_programs() {
-    let name =
-        |line: &str| name_of_line(line.as_bytes()).map(|name| String::from_utf8(name.into_owned()).unwrap());
+    let name = |line: &str| {
+        facts_of_line(line.as_bytes()).map(|facts| String::from_utf8(facts.name.into_owned()).unwrap())
+    };
     let tail = r#""timestamp":"2025-01-01T00:00:00Z","metadata":{},"user_agent":null}"#;
     for (line, expected) in [
         (

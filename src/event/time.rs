@@ -48,6 +48,18 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// Reads a time as an event may spell it; `None` if it is none.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        parse_text(text).ok()
+    }
+
+    /// The minute it lies in, counted from the Unix epoch.
+    pub fn minute(self) -> i64 {
+        self.micros.div_euclid(60 * MICROS)
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(StampText::new(*self).as_bytes()).expect("digits and punctuation"))
@@ -97,6 +109,24 @@ impl StampText {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len as usize]
     }
+
+    /// The minute it lies in, counted from the Unix epoch.
+    #[inline]
+    pub(super) fn minute(&self) -> i64 {
+        let digit = |at: usize| i64::from(self.bytes[at] - b'0');
+        let two = |at: usize| digit(at) * 10 + digit(at + 1);
+        let days = days_from_civil(two(0) * 100 + two(2), two(5), two(8));
+        days * (DAY_SECONDS / 60) + two(11) * 60 + two(14)
+    }
+}
+
+/// The minute of a time that a line has, counted from the Unix epoch; `None` if it is none.
+pub(super) fn minute_of_text(text: &[u8]) -> Option<i64> {
+    if let Some(stamp) = canonical(text) {
+        return Some(stamp.minute());
+    }
+    let parsed = parse_text(std::str::from_utf8(text).ok()?).ok()?;
+    Some(parsed.minute())
 }
 
 #[inline]
@@ -125,6 +155,16 @@ fn civil_from_days(days: i64) -> (u32, u32, u32) {
     };
     let year = era * 400 + year_of_era + u32::from(month <= 2);
     (year, month, day)
+}
+
+/// The inverse of [`civil_from_days`].
+#[inline]
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (month + 9) % 12;
+    let of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.f{1,6}]Z` and gives the stored spelling of it.

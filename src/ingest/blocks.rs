@@ -170,7 +170,7 @@ mod tests {
         for block in &blocks {
             let fill = block.index() as u8 + 1;
             assert!(region.payload(block).iter().all(|byte| *byte == fill));
-            assert_eq!(region.header(block).placed_at(), u64::from(fill));
+            assert_eq!(region.header(block).placed_at(), Some(u64::from(fill)));
         }
     }
 }

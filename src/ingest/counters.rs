@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-/// The name under which events are counted whose own name came after the bound was reached.
-pub const OTHER: &[u8] = b"__other__";
+pub use crate::log::summary::OTHER;
 
 /// Counts by event name. Names are JSON text without the quotes, in the one spelling that stored lines have.
 pub struct Counters {

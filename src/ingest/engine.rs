@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
@@ -15,14 +15,18 @@ use super::growth::Growth;
 use super::herald::Herald;
 use super::journal::{Journal, JournalError, Place, Remains};
 use super::recovery::{Recovered, recover};
+use super::rotation::Rotation;
 use super::space::Space;
 use super::sync_thread::SyncThread;
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
-use crate::event::name_of_line;
+use crate::log::LiveFile;
+use crate::log::catalog::Catalog;
 use crate::log::fs::Fs;
+use crate::log::keeper::Keeper;
 use crate::log::lock::{Lock, LockError};
-use crate::log::{LiveFile, for_each_line};
+use crate::log::segment::Family;
+use crate::log::summary::Tally;
 
 /// Why an engine cannot be opened.
 #[derive(Debug)]
@@ -69,6 +73,8 @@ pub struct Engine {
     syncer: JoinHandle<bool>,
     grower: JoinHandle<()>,
     timekeeper: JoinHandle<()>,
+    keeper: Arc<Keeper>,
+    keeping: JoinHandle<()>,
     sync_thread: Arc<SyncThread>,
     lock: Arc<Lock>,
 }
@@ -89,20 +95,22 @@ impl Engine {
             std::fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
         }
         let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
-        let mut live = LiveFile::open(fs, &log).map_err(failed("open"))?;
+        let family = Family::of(&log);
+        let catalog = Catalog::open(Arc::clone(&fs), family, config.names_max)
+            .map_err(failed("read the sealed files of"))?;
+        let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
         let remains = match &config.journal {
             Place::File(path) => Remains::open(path, &log).map_err(OpenError::Journal)?,
             Place::Memory => None,
         };
-        let recovered =
-            recover(remains.as_ref(), &mut live).map_err(failed("bring the journal's events into"))?;
+        let recovered = recover(remains.as_ref(), &mut live, &catalog)
+            .map_err(failed("bring the journal's events into"))?;
         drop(remains);
         if let (true, Place::File(path)) = (recovered.damaged_frames > 0, &config.journal) {
             keep_damaged(path).map_err(failed("put aside the damaged journal of"))?;
         }
         let counters = Counters::new(config.names_max);
         let recent = Recent::new(config.ring_capacity);
-        let lines = read_log(&live, &counters, &recent).map_err(failed("read"))?;
         let journal = make_journal(&config, &log)?;
 
         let doorbell = Arc::new(Doorbell::new());
@@ -116,7 +124,11 @@ impl Engine {
             growth: Growth::new(),
             barriers: SegQueue::new(),
             ticket: CachePadded::new(AtomicU64::new(0)),
-            published: CachePadded::new(AtomicU64::new(live.length())),
+            published: CachePadded::new(AtomicU64::new(catalog.front().base + live.length())),
+            live_bytes: AtomicU64::new(live.length()),
+            catalog: Arc::new(catalog),
+            tally: Mutex::new(Tally::new(config.names_max)),
+            rotation: Rotation::default(),
             counters,
             recent,
             status: Status::default(),
@@ -131,8 +143,23 @@ impl Engine {
             .map_err(|error| journal_error(&shared.config, error))?;
         shared.space.give_back(first.into_iter());
         let file = live.file().cloned();
-        let sync_thread = Arc::new(SyncThread::new(&shared.config, file, live.length()));
-        let writer = Writer::new(Arc::clone(&shared), live, Arc::clone(&sync_thread), lines);
+        let directory = shared.catalog.family().directory();
+        let sync_thread = SyncThread::new(&shared.config, (Arc::clone(&fs), directory), file, live.length());
+        let sync_thread = Arc::new(sync_thread);
+        let clock = Arc::clone(&shared);
+        let (keeper, keeping) = Keeper::start(
+            fs,
+            Arc::clone(&shared.catalog),
+            move || clock.look_at_clock(),
+            |body| thread("floodgate-keep", body),
+        );
+        let keeper = Arc::new(keeper);
+        let writer = Writer::new(
+            Arc::clone(&shared),
+            live,
+            Arc::clone(&sync_thread),
+            Arc::clone(&keeper),
+        );
         let (for_syncer, for_grower) = (Arc::clone(&shared), Arc::clone(&shared));
         let synced = Arc::clone(&sync_thread);
         let herald = Arc::clone(&shared.herald);
@@ -143,6 +170,8 @@ impl Engine {
             }),
             timekeeper: thread("floodgate-time", move || herald.keep_time()),
             grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
+            keeper,
+            keeping,
             shared,
             recovered,
             sync_thread,
@@ -161,6 +190,12 @@ impl Engine {
     /// What was found in the journal at the start.
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
+    }
+
+    /// Has the live file sealed, soon.
+    pub fn rotate(&self) {
+        self.shared.rotation.request();
+        self.shared.doorbell.ring(true);
     }
 
     /// A view for readers, which may outlive the engine.
@@ -182,6 +217,8 @@ impl Engine {
         });
         self.sync_thread.stop();
         let synced = ended(self.syncer, deadline, || ());
+        self.keeper.stop();
+        ended(self.keeping, deadline, || ());
         self.shared.growth.stop();
         ended(self.grower, deadline, || ());
         self.shared.herald.stop();
@@ -255,9 +292,19 @@ impl View {
         &self.shared.status
     }
 
-    /// Bytes in the log.
-    pub fn published_bytes(&self) -> u64 {
-        self.shared.published.load(Ordering::Acquire)
+    /// Bytes in the live file.
+    pub fn live_bytes(&self) -> u64 {
+        self.shared.live_bytes.load(Ordering::Acquire)
+    }
+
+    /// Sealed files that anything is known of.
+    pub fn sealed_files(&self) -> usize {
+        self.shared.catalog.segments().len()
+    }
+
+    /// Whether the counts are not known yet: the live file is being read after the start.
+    pub fn is_recovering(&self) -> bool {
+        self.shared.status.is_counting()
     }
 
     /// Whether the journal survives the process.
@@ -291,29 +338,18 @@ fn keep_damaged(path: &Path) -> io::Result<()> {
     std::fs::rename(path, kept)
 }
 
-/// Counts the lines of the log and fills the recent window from its end; answers the number of lines.
-fn read_log(live: &LiveFile, counters: &Counters, recent: &Recent) -> io::Result<u64> {
-    let Some(file) = live.file() else { return Ok(0) };
-    let mut lines = 0;
-    let mut kept = std::collections::VecDeque::with_capacity(recent.capacity());
-    for_each_line(&**file, 0, live.length(), |line| {
-        if let Some(name) = name_of_line(line) {
-            lines += 1;
-            counters.add(&name, 1);
-            let mut slot = if kept.len() == recent.capacity() {
-                kept.pop_front()
-            } else {
-                None
-            }
-            .unwrap_or_default();
-            Vec::clear(&mut slot);
-            slot.extend_from_slice(line);
-            slot.push(b'\n');
-            kept.push_back(slot);
+impl Shared {
+    /// Has the live file sealed when its period is over.
+    fn look_at_clock(&self) {
+        let over = |period| self.rotation.is_period_over(period, SystemTime::now());
+        if self.config.rotation.every.is_some_and(over) {
+            self.rotation.request();
         }
-    })?;
-    recent.extend(0, kept.iter().map(Vec::as_slice));
-    Ok(lines)
+        // Also for one that was put off.
+        if self.rotation.is_requested() {
+            self.doorbell.ring(true);
+        }
+    }
 }
 
 fn make_journal(config: &EngineConfig, log: &Path) -> Result<Journal, OpenError> {

@@ -85,6 +85,7 @@ impl Frame {
             at: 0,
             len: 0,
             count: 0,
+            minute: 0,
         }; NAMES_INLINE];
         names[..inline.len()].copy_from_slice(inline);
         Frame {
@@ -119,21 +120,27 @@ impl Frame {
         })
     }
 
-    /// Calls `each` with the name (as JSON text, without quotes) and number of events of each entry.
-    pub fn for_each_name(&self, region: &Region, scratch: &mut Vec<u8>, mut each: impl FnMut(&[u8], u64)) {
+    /// Calls `each` with the name (as JSON text, without quotes), minute and number of events of each entry.
+    pub fn for_each_name(
+        &self,
+        region: &Region,
+        scratch: &mut Vec<u8>,
+        mut each: impl FnMut(&[u8], i64, u64),
+    ) {
         for entry in self.names[..self.names_used].iter().chain(&self.names_more) {
             let (at, end) = (entry.at as usize, entry.at as usize + usize::from(entry.len));
             let (first, last) = (at / PAYLOAD_BYTES, end.saturating_sub(1) / PAYLOAD_BYTES);
             if first == last {
                 let payload = region.payload(self.block(first));
-                each(&payload[at % PAYLOAD_BYTES..][..end - at], u64::from(entry.count));
+                let name = &payload[at % PAYLOAD_BYTES..][..end - at];
+                each(name, entry.minute, u64::from(entry.count));
             } else {
                 // A name is shorter than a block, so it lies in two at most.
                 scratch.clear();
                 scratch.extend_from_slice(&region.payload(self.block(first))[at % PAYLOAD_BYTES..]);
                 let behind = end - last * PAYLOAD_BYTES;
                 scratch.extend_from_slice(&region.payload(self.block(last))[..behind]);
-                each(scratch, u64::from(entry.count));
+                each(scratch, entry.minute, u64::from(entry.count));
             }
         }
     }

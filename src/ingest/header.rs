@@ -91,9 +91,11 @@ pub struct Header {
     bytes: AtomicU32,
     lines: AtomicU32,
     checksum: AtomicU32,
-    /// Offset in the log of the frame's first byte; means something in [`State::Placed`] only.
+    /// Position in the log of the frame's first byte; means something in [`State::Placed`] only.
     place: AtomicU64,
-    reserved: [AtomicU64; 2],
+    /// Checksum of place and ticket: the place comes after the frame's own checksum.
+    place_check: AtomicU32,
+    reserved: [AtomicU32; 3],
 }
 
 impl Header {
@@ -114,7 +116,8 @@ impl Header {
             lines: AtomicU32::new(0),
             checksum: AtomicU32::new(0),
             place: AtomicU64::new(0),
-            reserved: [AtomicU64::new(0), AtomicU64::new(0)],
+            place_check: AtomicU32::new(0),
+            reserved: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
         }
     }
 
@@ -137,8 +140,10 @@ impl Header {
     }
 
     /// Gives the frame its place in the log, before a byte of it is written there.
-    pub fn place(&self, offset: u64) {
-        self.place.store(offset, Ordering::Relaxed);
+    pub fn place(&self, position: u64) {
+        self.place.store(position, Ordering::Relaxed);
+        let check = place_check(position, self.ticket.load(Ordering::Relaxed));
+        self.place_check.store(check, Ordering::Relaxed);
         crate::failpoint::hit("publish.placed_half");
         // Release: a frame that says it is placed has its whole place. Dying between the two stores leaves it
         // committed without a place, which is true: nothing of it is in the log yet.
@@ -175,8 +180,15 @@ impl Header {
         (part, self.checksum.load(Ordering::Relaxed))
     }
 
-    /// The place given by [`Header::place`]. To be read after [`Header::state`] said [`State::Placed`].
-    pub fn placed_at(&self) -> u64 {
-        self.place.load(Ordering::Relaxed)
+    /// The place given by [`Header::place`]; `None` if it is damaged. To be read after [`Header::state`] said
+    /// [`State::Placed`].
+    pub fn placed_at(&self) -> Option<u64> {
+        let position = self.place.load(Ordering::Relaxed);
+        let check = place_check(position, self.ticket.load(Ordering::Relaxed));
+        (check == self.place_check.load(Ordering::Relaxed)).then_some(position)
     }
+}
+
+fn place_check(position: u64, ticket: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), &ticket.to_le_bytes())
 }

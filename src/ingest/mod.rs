@@ -35,6 +35,7 @@
 
 pub mod blocks;
 mod completion;
+mod count;
 mod counters;
 mod doorbell;
 mod engine;
@@ -47,6 +48,8 @@ mod primitives;
 mod producer;
 mod recent;
 pub mod recovery;
+mod rotation;
+mod seal;
 mod space;
 mod status;
 mod sync_thread;
@@ -55,17 +58,20 @@ mod tests;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 
+use crate::log::catalog::Catalog;
+use crate::log::summary::Tally;
 pub use counters::{Counters, OTHER};
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
+pub use rotation::{Period, RotationPolicy};
 pub use status::Status;
 pub use sync_thread::FsyncPolicy;
 
@@ -116,6 +122,8 @@ pub struct EngineConfig {
     pub fsync: FsyncPolicy,
     /// The newest bytes of the log that stay in the page cache when they are on the disk; `None` leaves that to the kernel.
     pub page_cache: Option<u64>,
+    /// When the live file is sealed and another begun.
+    pub rotation: RotationPolicy,
     /// Lines in the recent window.
     pub ring_capacity: usize,
     /// Event names that are counted apart.
@@ -136,8 +144,15 @@ struct Shared {
     /// The last ticket given. Producers add to it, Relaxed: additions to one atomic have an order, and if an
     /// acknowledgement reached a client before that client's next request, it is the order of their additions.
     ticket: CachePadded<AtomicU64>,
-    /// Bytes in the log: stored by the writer after each publication, loaded by producers and readers.
+    /// Bytes that the log ever had: stored by the writer after each publication, loaded by producers.
     published: CachePadded<AtomicU64>,
+    /// Bytes in the live file: stored by the writer, loaded by readers.
+    live_bytes: AtomicU64,
+    /// The sealed files.
+    catalog: Arc<Catalog>,
+    /// What is counted of the live file. Locked by the writer for each batch, by readers for a copy.
+    tally: Mutex<Tally>,
+    rotation: rotation::Rotation,
     counters: Counters,
     recent: Recent,
     status: Status,

@@ -25,7 +25,8 @@ use super::blocks::{Block, PAYLOAD_BYTES};
 use super::header::{NO_BLOCK, State};
 use super::journal::Remains;
 use crate::failpoint;
-use crate::log::{Ending, LiveFile, for_each_line, torn};
+use crate::log::catalog::Catalog;
+use crate::log::{Ending, FileRange, LiveFile, for_each_line, torn};
 
 /// What recovery found and did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,8 +43,12 @@ pub struct Recovered {
 struct Found<'a> {
     head: &'a Block,
     ticket: u64,
+    /// Position in the log before which it is not.
     base: u64,
+    /// Offset in the live file that was given to it.
     place: Option<u64>,
+    /// It was given a place, which is damaged: it may be in the log.
+    is_place_lost: bool,
     lines: u64,
     bytes: Vec<u8>,
 }
@@ -66,17 +71,28 @@ impl Found<'_> {
 ///
 /// # Errors
 /// What reading and writing the log says. Nothing is lost then: the journal is as good as before.
-pub fn recover(remains: Option<&Remains>, live: &mut LiveFile) -> io::Result<Recovered> {
+pub fn recover(remains: Option<&Remains>, live: &mut LiveFile, catalog: &Catalog) -> io::Result<Recovered> {
     let mut recovered = Recovered::default();
     let Some(remains) = remains else {
         close_torn_line(live, &mut recovered)?;
         return Ok(recovered);
     };
-    let mut frames = find_frames(remains, &mut recovered);
+    let front = catalog.front().base;
+    let mut frames = find_frames(remains, front, &mut recovered);
     // Frames with a place first, in the order of the file; then the others, in the order of their acknowledgement.
     frames.sort_by_key(|frame| (frame.place.unwrap_or(u64::MAX), frame.ticket));
-    if remains.rebooted || is_another_file(&frames, live)? {
-        append_missing_lines(remains, frames, live, &mut recovered)?;
+    let is_place_lost = frames.iter().any(|frame| frame.is_place_lost);
+    if remains.rebooted || is_place_lost {
+        // A frame's lines are not before its base, nor before the place that an interrupted recovery gave it.
+        let first = |frame: &Found<'_>| {
+            frame
+                .base
+                .min(frame.place.map_or(u64::MAX, |place| front + place))
+        };
+        let oldest = frames.iter().map(first).min().unwrap_or(u64::MAX);
+        append_missing_lines(remains, frames, oldest, live, catalog, &mut recovered)?;
+    } else if is_another_file(&frames, live)? {
+        append_missing_lines(remains, frames, front, live, catalog, &mut recovered)?;
     } else {
         complete_last_frame(&frames, live, &mut recovered)?;
         close_torn_line(live, &mut recovered)?;
@@ -85,7 +101,7 @@ pub fn recover(remains: Option<&Remains>, live: &mut LiveFile) -> io::Result<Rec
             .filter(|frame| frame.end().is_none_or(|end| end > live.length()))
             .collect::<Vec<_>>()
         {
-            append_frame(remains, frame, live, &mut recovered)?;
+            append_frame(remains, frame, front, live, &mut recovered)?;
         }
     }
     if let Some(file) = live.file() {
@@ -94,7 +110,8 @@ pub fn recover(remains: Option<&Remains>, live: &mut LiveFile) -> io::Result<Rec
     Ok(recovered)
 }
 
-fn find_frames<'a>(remains: &'a Remains, recovered: &mut Recovered) -> Vec<Found<'a>> {
+/// The frames that may not be in the log, with their places in the live file, which begins at `front`.
+fn find_frames<'a>(remains: &'a Remains, front: u64, recovered: &mut Recovered) -> Vec<Found<'a>> {
     let mut frames = Vec::new();
     for head in &remains.blocks {
         let state = remains.region.header(head).state();
@@ -102,7 +119,12 @@ fn find_frames<'a>(remains: &'a Remains, recovered: &mut Recovered) -> Vec<Found
             continue;
         }
         match read_frame(remains, head, state) {
-            Some(frame) => frames.push(frame),
+            // A file is sealed when it is on the disk with every frame that has its place in it.
+            Some(frame) if frame.place.is_some_and(|place| place < front) => {}
+            Some(frame) => frames.push(Found {
+                place: frame.place.map(|place| place - front),
+                ..frame
+            }),
             None if remains.rebooted => {}
             None => {
                 recovered.damaged_frames += 1;
@@ -119,10 +141,8 @@ fn find_frames<'a>(remains: &'a Remains, recovered: &mut Recovered) -> Vec<Found
 /// Reads the frame that begins at `head`; `None` unless everything about it is right.
 fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -> Option<Found<'a>> {
     let header = remains.region.header(head);
-    let place = match state? {
-        State::Placed => Some(header.placed_at()),
-        _ => None,
-    };
+    let is_placed = state? == State::Placed;
+    let place = header.placed_at().filter(|_| is_placed);
     let (first, _) = header.described();
     let mut bytes = Vec::new();
     let mut block = head;
@@ -144,6 +164,7 @@ fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -
                 ticket: first.ticket,
                 base: first.base,
                 place,
+                is_place_lost: is_placed && place.is_none(),
                 lines,
                 bytes,
             });
@@ -198,6 +219,7 @@ fn complete_last_frame(
 fn append_frame(
     remains: &Remains,
     frame: &Found<'_>,
+    front: u64,
     live: &mut LiveFile,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
@@ -208,7 +230,7 @@ fn append_frame(
             "the log is shorter than it was; its journal is appended"
         );
     }
-    remains.region.header(frame.head).place(live.length());
+    remains.region.header(frame.head).place(front + live.length());
     failpoint::hit("recover.placed");
     append(live, &frame.bytes)?;
     failpoint::hit("recover.written");
@@ -216,44 +238,40 @@ fn append_frame(
     Ok(())
 }
 
-/// Appends those lines of `frames` that the log does not have, and completes a torn one that is the beginning of such a
+/// Appends those lines of `frames` that the log does not have from position `oldest` on, and completes a torn one that is the beginning of such a
 /// line.
 fn append_missing_lines(
     remains: &Remains,
     mut frames: Vec<Found<'_>>,
+    oldest: u64,
     live: &mut LiveFile,
+    catalog: &Catalog,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
+    let front = catalog.front().base;
     frames.sort_by_key(|frame| frame.ticket);
-    // After a restart a frame's lines are not before its base, nor before the place that an interrupted recovery gave it.
-    // Of another file nothing is known.
-    let first = |frame: &Found<'_>| frame.base.min(frame.place.unwrap_or(u64::MAX));
-    let oldest = if remains.rebooted {
-        frames.iter().map(first).min()
-    } else {
-        Some(0)
-    };
     // How often each line is to be in the log from there on, less how often it is.
     let mut missing: HashMap<&[u8], u64> = HashMap::new();
     for line in frames.iter().flat_map(Found::each_line) {
         *missing.entry(line).or_default() += 1;
     }
+    catalog.take_found(oldest, &mut missing)?;
     if let Some(file) = live.file() {
-        let start = oldest.unwrap_or(u64::MAX).min(live.length());
-        for_each_line(&**file, start, live.length(), |line| {
+        let start = oldest.saturating_sub(front).min(live.length());
+        for_each_line(&mut FileRange::new(&**file, start, live.length()), |line| {
             if let Some(count) = missing.get_mut(line) {
                 *count = count.saturating_sub(1);
             }
         })?;
     }
-    complete_missing_line(remains, &frames, &mut missing, live, recovered)?;
+    complete_missing_line(remains, &frames, front, &mut missing, live, recovered)?;
     close_torn_line(live, recovered)?;
     for frame in &frames {
         for line in frame.each_line() {
             let count = missing.get_mut(line).expect("every line was counted");
             if *count > 0 {
                 *count -= 1;
-                place_before(remains, frame, live.length());
+                place_before(remains, frame, front + live.length());
                 append(live, &[line, b"\n"].concat())?;
                 recovered.events += 1;
             }
@@ -262,14 +280,12 @@ fn append_missing_lines(
     Ok(())
 }
 
-/// Notes, for a recovery after this one, that a line of `frame` is at `offset`, unless that is known to look from there on.
+/// Notes, for a recovery after this one, that a line of `frame` is at that position, unless that is known to look from there
+/// on.
 fn place_before(remains: &Remains, frame: &Found<'_>, offset: u64) {
     let header = remains.region.header(frame.head);
-    let known = if header.state() == Some(State::Placed) {
-        header.placed_at()
-    } else {
-        u64::MAX
-    };
+    let is_placed = header.state() == Some(State::Placed);
+    let known = header.placed_at().filter(|_| is_placed).unwrap_or(u64::MAX);
     if remains.rebooted && offset < known.min(frame.base) {
         header.place(offset);
     }
@@ -279,6 +295,7 @@ fn place_before(remains: &Remains, frame: &Found<'_>, offset: u64) {
 fn complete_missing_line(
     remains: &Remains,
     frames: &[Found<'_>],
+    front: u64,
     missing: &mut HashMap<&[u8], u64>,
     live: &mut LiveFile,
     recovered: &mut Recovered,
@@ -292,7 +309,7 @@ fn complete_missing_line(
             continue;
         };
         *missing.get_mut(line).expect("every line was counted") -= 1;
-        place_before(remains, frame, live.length() - cut.len() as u64);
+        place_before(remains, frame, front + live.length() - cut.len() as u64);
         append(live, &[&line[cut.len()..], b"\n"].concat())?;
         recovered.events += 1;
         return Ok(());
@@ -317,7 +334,7 @@ fn close_torn_line(live: &mut LiveFile, recovered: &mut Recovered) -> io::Result
 fn torn_line(live: &LiveFile) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = live.file() else { return Ok(None) };
     let start = last_line_start(&**file, live.length())?;
-    match for_each_line(&**file, start, live.length(), |_| {})? {
+    match for_each_line(&mut FileRange::new(&**file, start, live.length()), |_| {})? {
         Ending::Torn(cut) => Ok(Some(cut)),
         Ending::Whole => Ok(None),
     }

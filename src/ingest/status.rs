@@ -15,6 +15,8 @@ pub struct Status {
     sync_fails: AtomicBool,
     sync_error: Mutex<Option<String>>,
     synced: AtomicU64,
+    /// Stored by the writer when it has read the log, once.
+    has_counted: AtomicBool,
     /// Why the journal cannot grow: stored by the growth thread.
     growth_error: Mutex<Option<String>>,
     /// When a producer was last refused. Locked on that path and by health.
@@ -67,6 +69,17 @@ impl Status {
     /// The log is on the disk up to byte `end`.
     pub(super) fn synced(&self, end: u64) {
         self.synced.store(end, Ordering::Relaxed);
+    }
+
+    /// The counts are known.
+    pub(super) fn counted(&self) {
+        // Release: who sees it sees the counts.
+        self.has_counted.store(true, Ordering::Release);
+    }
+
+    /// Whether the counts are not known yet.
+    pub(super) fn is_counting(&self) -> bool {
+        !self.has_counted.load(Ordering::Acquire)
     }
 
     /// Whether the log cannot be written at the moment.

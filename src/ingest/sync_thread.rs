@@ -18,13 +18,14 @@
 //! machine, already backed by the host's memory. `docs/ARCHITECTURE.md` has the measurement.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::EngineConfig;
 use super::herald::{Herald, Waiter};
 use super::status::Status;
-use crate::log::fs::AppendFile;
+use crate::log::fs::{AppendFile, Fs};
 
 /// With [`FsyncPolicy::Every`], the log is synced when so many bytes are new, though its time has not come: a sync then never
 /// has so much to write that appends wait behind it, and the log's pages go round while they are still in the processor's
@@ -57,6 +58,10 @@ struct Work {
     uncached: u64,
     /// Who waits for the log to be on the disk up to which byte; ascending.
     waiters: VecDeque<(u64, Arc<Waiter>)>,
+    /// The writer waits for all of it.
+    is_demanded: bool,
+    /// The file has not been in its directory for long: the directory is synced before it.
+    is_entry_new: bool,
     failed: bool,
     stopping: bool,
 }
@@ -66,12 +71,19 @@ pub(super) struct SyncThread {
     policy: FsyncPolicy,
     /// The newest bytes that stay in the page cache; `None`: all that the kernel likes.
     page_cache: Option<u64>,
+    fs: Arc<dyn Fs>,
+    directory: PathBuf,
     work: Mutex<Work>,
     bell: Condvar,
 }
 
 impl SyncThread {
-    pub fn new(config: &EngineConfig, file: Option<Arc<dyn AppendFile>>, length: u64) -> SyncThread {
+    pub fn new(
+        config: &EngineConfig,
+        (fs, directory): (Arc<dyn Fs>, &Path),
+        file: Option<Arc<dyn AppendFile>>,
+        length: u64,
+    ) -> SyncThread {
         let work = Work {
             file,
             published: length,
@@ -80,6 +92,8 @@ impl SyncThread {
         SyncThread {
             policy: config.fsync,
             page_cache: config.page_cache,
+            fs,
+            directory: directory.to_owned(),
             work: Mutex::new(work),
             bell: Condvar::new(),
         }
@@ -87,7 +101,7 @@ impl SyncThread {
 
     /// The writer has published up to `length`.
     pub fn published(&self, file: Option<&Arc<dyn AppendFile>>, length: u64) {
-        let mut work = self.work.lock().expect("no holder of this lock panics");
+        let mut work = self.work();
         if work.file.is_none() {
             work.file = file.cloned();
         }
@@ -99,23 +113,51 @@ impl SyncThread {
 
     /// `waiter` is to be told when the log is on the disk up to byte `end`. [`SyncThread::published`] follows.
     pub fn wait_for(&self, end: u64, waiter: Arc<Waiter>) {
-        self.work
-            .lock()
-            .expect("no holder of this lock panics")
-            .waiters
-            .push_back((end, waiter));
+        self.work().waiters.push_back((end, waiter));
+    }
+
+    /// Has the thread sync what is published, whatever the policy says.
+    pub fn demand(&self) {
+        self.work().is_demanded = true;
+        self.bell.notify_one();
+    }
+
+    /// Whether the log is on the disk up to `length`, or cannot be brought there.
+    pub fn is_settled(&self, length: u64) -> bool {
+        let work = self.work();
+        work.failed || work.synced >= length
+    }
+
+    /// From here on all is about a new, empty file.
+    pub fn turn_to(&self, file: Option<&Arc<dyn AppendFile>>) {
+        let mut work = self.work();
+        // Nobody is left but those who are to be told of a failure.
+        let waiters = work.waiters.drain(..).map(|(_, waiter)| (0, waiter)).collect();
+        *work = Work {
+            waiters,
+            is_entry_new: file.is_some(),
+            file: file.cloned(),
+            failed: work.failed,
+            stopping: work.stopping,
+            ..Work::default()
+        };
+        self.bell.notify_one();
+    }
+
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().expect("no holder of this lock panics")
     }
 
     /// Ends the thread after a last sync.
     pub fn stop(&self) {
-        self.work.lock().expect("no holder of this lock panics").stopping = true;
+        self.work().stopping = true;
         self.bell.notify_one();
     }
 
     /// The thread's body. Answers whether all that was published has been synced without a failure.
     pub fn run(&self, status: &Status, herald: &Herald) -> bool {
         let mut last = Instant::now();
-        let mut work = self.work.lock().expect("no holder of this lock panics");
+        let mut work = self.work();
         loop {
             let dirty = work.published > work.synced && !work.failed;
             let in_time = |interval| dirty && last.elapsed() >= interval;
@@ -127,7 +169,8 @@ impl SyncThread {
                 .waiters
                 .front()
                 .is_some_and(|(wanted, _)| *wanted <= work.published);
-            if awaited || due || (work.stopping && dirty) {
+            let demanded = dirty && work.is_demanded;
+            if awaited || due || demanded || (work.stopping && dirty) || (work.is_entry_new && !work.failed) {
                 work = self.sync(work, status, herald);
                 work = self.uncache(work);
                 last = Instant::now();
@@ -158,16 +201,23 @@ impl SyncThread {
         status: &Status,
         herald: &Herald,
     ) -> MutexGuard<'a, Work> {
-        let (file, end, failed) = (work.file.clone(), work.published, work.failed);
+        let (file, end, failed, is_entry_new) =
+            (work.file.clone(), work.published, work.failed, work.is_entry_new);
         drop(work);
+        let directory = || match is_entry_new {
+            true => self.fs.sync_directory(&self.directory),
+            false => Ok(()),
+        };
         let result = match &file {
-            Some(file) if !failed => file.sync_data(),
+            Some(file) if !failed => directory().and_then(|()| file.sync_data()),
             _ => Ok(()),
         };
-        let mut work = self.work.lock().expect("no holder of this lock panics");
+        let mut work = self.work();
         match result {
             Ok(()) if !work.failed => {
                 work.synced = end;
+                work.is_demanded = false;
+                work.is_entry_new = false;
                 status.synced(end);
             }
             Ok(()) => {}
@@ -219,7 +269,7 @@ impl SyncThread {
             work.uncached = to;
             drop(work);
             file.uncache(from..to);
-            work = self.work.lock().expect("no holder of this lock panics");
+            work = self.work();
         }
         work
     }

@@ -11,16 +11,19 @@
 //! events are refused. When the file system takes bytes again, everything goes on by itself.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::frame::Frame;
 use super::herald::Waiter;
+use super::seal::Front;
 use super::sync_thread::SyncThread;
 use super::{Level, Shared};
 use crate::failpoint;
 use crate::log::LiveFile;
+use crate::log::keeper::Keeper;
+use crate::log::summary::Tally;
 
 /// Slices a `writev` takes at the most (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
@@ -31,11 +34,13 @@ const STOP_CHECK: Duration = Duration::from_millis(20);
 
 /// What the writer thread owns.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    live: LiveFile,
-    sync_thread: Arc<SyncThread>,
-    /// Lines in the log.
-    sequence: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) live: LiveFile,
+    pub(super) front: Front,
+    pub(super) sync_thread: Arc<SyncThread>,
+    pub(super) keeper: Arc<Keeper>,
+    /// Events in the log.
+    pub(super) sequence: u64,
     batch: Vec<Frame>,
     /// Kept for its allocation; empty between publications.
     slices: Vec<IoSlice<'static>>,
@@ -43,15 +48,31 @@ pub(super) struct Writer {
 }
 
 /// The writer was told to give up while the log could not be written.
-struct GaveUp;
+pub(super) struct GaveUp;
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, live: LiveFile, sync_thread: Arc<SyncThread>, sequence: u64) -> Writer {
+    pub fn new(
+        shared: Arc<Shared>,
+        live: LiveFile,
+        sync_thread: Arc<SyncThread>,
+        keeper: Arc<Keeper>,
+    ) -> Writer {
+        let front = shared.catalog.front();
+        let since = live.file().filter(|_| live.length() > 0).map(|file| file.born());
+        shared.rotation.begun(since);
         Writer {
             shared,
             live,
+            front: Front {
+                number: front.number,
+                base: front.base,
+                first_seq: front.first_seq,
+                since,
+                not_before: None,
+            },
             sync_thread,
-            sequence,
+            keeper,
+            sequence: 0,
             batch: vec![],
             slices: vec![],
             name_scratch: vec![],
@@ -61,6 +82,9 @@ impl Writer {
     /// Runs until the engine stops and the ring is empty: `true` then. `false` if it had to leave frames in the journal.
     pub fn run(mut self) -> bool {
         let shared = Arc::clone(&self.shared);
+        if self.count_log().is_err() {
+            return false;
+        }
         shared.doorbell.attend();
         loop {
             let stopping = shared.stopping.load(Ordering::Acquire);
@@ -70,11 +94,13 @@ impl Writer {
             if stopping && shared.ring.is_empty() {
                 return true;
             }
+            self.seal_if_due();
             // Where there was something, there is more to come: it is gathered without being woken for it.
             if !published {
                 let quiet = || {
                     shared.ring.is_empty()
                         && shared.barriers.is_empty()
+                        && !self.is_sealing_wanted()
                         && shared.stopping.load(Ordering::Relaxed) == stopping
                 };
                 shared.doorbell.wait(quiet);
@@ -105,6 +131,7 @@ impl Writer {
                 break;
             }
             self.publish_batch()?;
+            self.seal_if_due();
         }
         if shared.space.free() < shared.journal.region().minted() as usize / 4 {
             shared.growth.demand();
@@ -122,7 +149,12 @@ impl Writer {
     fn publish_batch(&mut self) -> Result<(), GaveUp> {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
-        let mut place = self.live.length();
+        if self.live.length() == 0 {
+            let now = SystemTime::now();
+            self.front.since = Some(now);
+            shared.rotation.begun(Some(now));
+        }
+        let mut place = self.front.base + self.live.length();
         for frame in &self.batch {
             region.header(frame.head()).place(place);
             place += frame.bytes as u64;
@@ -132,7 +164,10 @@ impl Writer {
         failpoint::hit("publish.written");
 
         // Release: a producer that sees the new length as its base has the lines before it published.
-        shared.published.store(self.live.length(), Ordering::Release);
+        shared
+            .published
+            .store(self.front.base + self.live.length(), Ordering::Release);
+        shared.live_bytes.store(self.live.length(), Ordering::Release);
         let lines: usize = self.batch.iter().map(|frame| frame.lines).sum();
         self.count_batch(lines);
         let first_sequence = self.sequence + 1;
@@ -192,11 +227,16 @@ impl Writer {
     fn count_batch(&mut self, lines: usize) {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
+        let mut tally = shared.tally();
+        tally.add_lines(lines as u64);
         for frame in &self.batch {
-            frame.for_each_name(region, &mut self.name_scratch, |name, count| {
-                shared.counters.add(name, count)
+            frame.pieces(region).for_each(|piece| tally.append(piece));
+            frame.for_each_name(region, &mut self.name_scratch, |name, minute, count| {
+                shared.counters.add(name, count);
+                tally.add_events(name, Some(minute), count);
             });
         }
+        drop(tally);
         let mut skip = lines.saturating_sub(shared.recent.capacity());
         let mut first = 0;
         while first < self.batch.len() && skip >= self.batch[first].lines {
@@ -230,8 +270,13 @@ impl Writer {
 }
 
 impl Shared {
+    /// What is counted of the live file.
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("no holder of this lock panics")
+    }
+
     /// Sleeps for `pause`; `false` as soon as the engine has given up on publishing.
-    fn pause_unless_giving_up(&self, pause: Duration) -> bool {
+    pub(super) fn pause_unless_giving_up(&self, pause: Duration) -> bool {
         let end = Instant::now() + pause;
         loop {
             if self.giving_up.load(Ordering::Relaxed) {

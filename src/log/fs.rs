@@ -1,12 +1,14 @@
 //! The few file-system calls the log makes, behind a trait: the seam for fault tests.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustix::fs::{Advice, CWD, RenameFlags};
 
@@ -25,6 +27,8 @@ pub trait AppendFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Advises that those bytes, which are on the disk, need not stay in memory. A file system may ignore it.
     fn uncache(&self, bytes: Range<u64>);
+    /// When the file was made, as far as the file system knows.
+    fn born(&self) -> SystemTime;
     /// Fills `buffer` from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
@@ -39,6 +43,12 @@ pub trait Fs: Send + Sync {
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Opens an existing file to read it from its beginning; `None` if there is none.
+    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>>;
+    /// Puts a small file there, in place of the one that may be there: whole or not at all, its contents on the disk.
+    fn put_whole(&self, path: &Path, contents: &[u8]) -> io::Result<()>;
+    /// The names of what is in a directory; none if there is no directory.
+    fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>>;
     /// Waits until a directory's entries are on the disk.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 }
@@ -90,6 +100,31 @@ impl Fs for OsFs {
         std::fs::remove_file(path)
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>> {
+        match File::open(path) {
+            Ok(file) => Ok(Some(Box::new(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put_whole(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        let mut aside = path.to_owned().into_os_string();
+        aside.push(".new");
+        let mut file = File::create(&aside)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, path)
+    }
+
+    fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        match std::fs::read_dir(directory) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         match File::open(path)?.sync_all() {
             // File systems that have no such thing say EINVAL.
@@ -116,6 +151,13 @@ impl AppendFile for File {
         if let Some(length) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
             rustix::fs::fadvise(self, bytes.start, Some(length), Advice::DontNeed).ok();
         }
+    }
+
+    fn born(&self) -> SystemTime {
+        let known = self
+            .metadata()
+            .and_then(|metadata| metadata.created().or_else(|_| metadata.modified()));
+        known.unwrap_or_else(|_| SystemTime::now())
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Reading a log from its first byte, line by line, in memory that does not grow with the file.
 
-use std::io;
+use std::io::{self, Read};
 
 use super::fs::AppendFile;
 
@@ -16,25 +16,46 @@ pub enum Ending {
     Torn(Vec<u8>),
 }
 
-/// Calls `each` with every line of the first `length` bytes of `file` from `start` on, without its newline.
+/// A part of a file, to be read in order.
+pub struct FileRange<'f> {
+    file: &'f dyn AppendFile,
+    at: u64,
+    end: u64,
+}
+
+impl<'f> FileRange<'f> {
+    /// The bytes from `at` to `end`, which the file must have.
+    pub fn new(file: &'f dyn AppendFile, at: u64, end: u64) -> FileRange<'f> {
+        FileRange { file, at, end }
+    }
+}
+
+impl Read for FileRange<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_sub(self.at);
+        let size = left.min(to.len() as u64) as usize;
+        self.file.read_exact_at(&mut to[..size], self.at)?;
+        self.at += size as u64;
+        Ok(size)
+    }
+}
+
+/// Calls `each` with every line that `from` gives, without its newline.
 ///
 /// Memory is bounded by the longest line.
 ///
 /// # Errors
-/// What reading the file says.
-pub fn for_each_line(
-    file: &dyn AppendFile,
-    start: u64,
-    length: u64,
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<Ending> {
+/// What reading says.
+pub fn for_each_line(from: &mut dyn Read, mut each: impl FnMut(&[u8])) -> io::Result<Ending> {
     let mut carried = Vec::new();
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut offset = start;
-    while offset < length {
-        let size = (length - offset).min(CHUNK_BYTES as u64) as usize;
-        file.read_exact_at(&mut chunk[..size], offset)?;
-        offset += size as u64;
+    loop {
+        let size = match from.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(size) => size,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
         let mut rest = &chunk[..size];
         while let Some(end) = memchr::memchr(b'\n', rest) {
             if carried.is_empty() {
@@ -66,7 +87,10 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let file = OsFs.open(&path).unwrap().unwrap();
         let mut lines = Vec::new();
-        let ending = for_each_line(&*file, 0, bytes.len() as u64, |line| lines.push(line.to_vec())).unwrap();
+        let ending = for_each_line(&mut FileRange::new(&*file, 0, bytes.len() as u64), |line| {
+            lines.push(line.to_vec());
+        })
+        .unwrap();
         (lines, ending)
     }
 

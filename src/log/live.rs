@@ -108,6 +108,36 @@ impl LiveFile {
         Ok(())
     }
 
+    /// Seals the file: it gets the name `sealed`, and a new one, empty, its place. The new one is open before anything is
+    /// renamed. The caller sees to it that the entries get onto the disk.
+    ///
+    /// # Errors
+    /// What creating or renaming says. The file is then as it was and may be appended to.
+    ///
+    /// # Panics
+    /// If there is no file.
+    pub fn rotate(&mut self, sealed: &Path) -> io::Result<()> {
+        assert!(self.file().is_some(), "what is sealed is there");
+        let next = self.fs.create(&self.staging())?;
+        failpoint::hit("rotate.opened");
+        if let Err(error) = self.fs.rename_new(&self.path, sealed) {
+            // The next attempt empties one that stays.
+            self.fs.remove(&self.staging()).ok();
+            return Err(error);
+        }
+        failpoint::hit("rotate.sealed");
+        self.file = Some(next);
+        self.length = 0;
+        self.staged = true;
+        match self.put_in_place() {
+            Ok(()) => self.is_entry_unsynced = false,
+            // It comes into place with its first batch, as the first file of all does.
+            Err(error) => tracing::warn!(%error, "the new file of the log is not in place yet"),
+        }
+        failpoint::hit("rotate.placed");
+        Ok(())
+    }
+
     /// A call that failed may have left a part behind: the file's own length is the truth.
     fn catch_up(&mut self, file: &dyn AppendFile, slices: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
         let length = file.length()?;

@@ -26,13 +26,17 @@
 //! trying again later is always right. Every call goes through [`fs::Fs`], the seam at which tests cut writes short, fill the
 //! disk and fail syncs.
 
+pub mod catalog;
 pub mod fs;
+pub mod keeper;
 mod lines;
 mod live;
 pub mod lock;
+pub mod segment;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 pub mod torn;
 
-pub use lines::{Ending, for_each_line};
+pub use lines::{Ending, FileRange, for_each_line};
 pub use live::LiveFile;

@@ -28,7 +28,7 @@ pub fn snapshot(view: &View, limit: usize) -> Vec<u8> {
         }
         body.extend_from_slice(line);
     });
-    let file_size = view.published_bytes();
+    let file_size = view.live_bytes();
     body.write_fmt(format_args!("],\"file_size_bytes\":{file_size}}}"))
         .expect("a vector takes everything");
     body

@@ -123,7 +123,7 @@ fn every_line_of_every_producer_is_in_the_log_once_and_in_its_order() {
     let mut expected = HashMap::new();
     for line in split(&log) {
         *expected
-            .entry(String::from_utf8(crate::event::name_of_line(line).unwrap().to_vec()).unwrap())
+            .entry(String::from_utf8(crate::event::facts_of_line(line).unwrap().name.to_vec()).unwrap())
             .or_insert(0) += 1;
     }
     assert_eq!(ranking(&view).into_iter().collect::<HashMap<_, u64>>(), expected);

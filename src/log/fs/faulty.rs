@@ -2,10 +2,12 @@
 //! full and has space again, syncs and renames that fail.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice};
+use std::ffi::OsString;
+use std::io::{self, IoSlice, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
@@ -231,6 +233,26 @@ impl Fs for FaultyFs {
         state.files.remove(path).map(drop).ok_or(Errno::NOENT.into())
     }
 
+    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>> {
+        let contents = self.contents(path);
+        Ok(contents.map(|contents| Box::new(io::Cursor::new(contents)) as Box<dyn Read + Send>))
+    }
+
+    fn put_whole(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
+        take(&mut self.lock().faults.creates)?;
+        self.put(path, contents);
+        Ok(())
+    }
+
+    fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let state = self.lock();
+        let inside = state.files.keys().filter(|path| path.parent() == Some(directory));
+        Ok(inside
+            .filter_map(|path| path.file_name())
+            .map(OsString::from)
+            .collect())
+    }
+
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         let mut state = self.lock();
         take(&mut state.faults.directory_syncs)?;
@@ -265,6 +287,10 @@ impl AppendFile for FaultyFile {
 
     fn uncache(&self, bytes: Range<u64>) {
         self.fs.lock().uncached.push(bytes);
+    }
+
+    fn born(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

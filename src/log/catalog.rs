@@ -1,0 +1,181 @@
+//! The sealed files of a log: their summaries, in order, and how to read them.
+//!
+//! Together with the live file they are one long sequence of bytes: [`Segment::base`] says where in it a file begins. The
+//! journal's places are positions in that sequence.
+//!
+//! Owner: the writer thread adds what it seals; everybody may look. What happens to the files themselves (compressed,
+//! uploaded, removed) is not kept here: who wants to read one looks where it is.
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::sync::{Arc, RwLock};
+
+use super::fs::Fs;
+use super::lines::{Ending, for_each_line};
+use super::segment::{Family, Parts, SegmentId};
+use super::summary::{Summary, Tally};
+
+/// A sealed file.
+#[derive(Debug)]
+pub struct Segment {
+    /// Position of its first byte among all that the log ever had.
+    pub base: u64,
+    /// What is counted of it.
+    pub summary: Summary,
+}
+
+impl Segment {
+    /// Position behind its last byte.
+    pub fn end(&self) -> u64 {
+        self.base + self.summary.bytes
+    }
+
+    /// Its id.
+    pub fn id(&self) -> SegmentId {
+        self.summary.id()
+    }
+}
+
+/// All sealed files that anything is known of.
+pub struct Catalog {
+    fs: Arc<dyn Fs>,
+    family: Family,
+    /// By number, ascending.
+    segments: RwLock<Vec<Arc<Segment>>>,
+}
+
+/// Where the live file begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// Its number.
+    pub number: u64,
+    /// Position of its first byte among all that the log ever had.
+    pub base: u64,
+    /// The number of its first event.
+    pub first_seq: u64,
+}
+
+impl Catalog {
+    /// Reads the summaries of the log's files, and makes those that are missing or damaged.
+    ///
+    /// # Errors
+    /// What reading the directory or a file, or writing a summary says.
+    pub fn open(fs: Arc<dyn Fs>, family: Family, names_max: usize) -> io::Result<Catalog> {
+        let catalog = Catalog {
+            fs,
+            family,
+            segments: RwLock::default(),
+        };
+        for (id, parts) in catalog.family.list(&*catalog.fs)? {
+            let path = catalog.family.summary(id);
+            let known = match parts.summary {
+                true => Summary::read(&*catalog.fs, &path, id)?,
+                false => None,
+            };
+            match known {
+                Some(summary) => {
+                    catalog.add(summary);
+                }
+                None => {
+                    let summary = catalog.summarise(id, parts, names_max)?;
+                    if let Some(summary) = summary {
+                        summary.write(&*catalog.fs, &path)?;
+                        catalog.add(summary);
+                    }
+                }
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// Counts a file that has no summary; `None`, after a word in the log, if there is none that could be read.
+    fn summarise(&self, id: SegmentId, parts: Parts, names_max: usize) -> io::Result<Option<Summary>> {
+        let name = self.family.file_name(id);
+        let name = name.display();
+        let Some(mut file) = self.open_file(id)? else {
+            tracing::error!(file = %name, "of a sealed file that has gone the summary is damaged: its events are no longer counted");
+            return Ok(None);
+        };
+        tracing::info!(file = %name, compressed = !parts.plain, "a sealed file has no summary; it is counted");
+        match Tally::of(&mut file, names_max, |_| ()) {
+            Ok((tally, _)) => Ok(Some(tally.summary(id, self.front().first_seq))),
+            // A compressed file that is damaged.
+            Err(error) if !parts.plain => {
+                tracing::error!(file = %name, %error, "a compressed file cannot be read: its events are not counted");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of the log's files.
+    pub fn family(&self) -> &Family {
+        &self.family
+    }
+
+    /// Where the live file begins.
+    pub fn front(&self) -> Front {
+        let segments = self.segments.read().expect("no holder of this lock panics");
+        match segments.last() {
+            Some(last) => Front {
+                number: last.summary.number + 1,
+                base: last.end(),
+                first_seq: last.summary.first_seq + last.summary.events,
+            },
+            None => Front {
+                number: 1,
+                base: 0,
+                first_seq: 1,
+            },
+        }
+    }
+
+    /// All segments, the oldest first.
+    pub fn segments(&self) -> Vec<Arc<Segment>> {
+        let segments = self.segments.read().expect("no holder of this lock panics");
+        segments.clone()
+    }
+
+    /// Adds the file that has just been sealed.
+    pub fn add(&self, summary: Summary) -> Arc<Segment> {
+        let base = self.front().base;
+        let segment = Arc::new(Segment { base, summary });
+        let mut segments = self.segments.write().expect("no holder of this lock panics");
+        segments.push(Arc::clone(&segment));
+        segment
+    }
+
+    /// Opens a sealed file where it is, unpacked; `None` if it has gone.
+    ///
+    /// # Errors
+    /// What opening says.
+    pub fn open_file(&self, id: SegmentId) -> io::Result<Option<Box<dyn Read + Send>>> {
+        // The plain one is removed only after the compressed one is in place.
+        if let Some(file) = self.fs.open_read(&self.family.plain(id))? {
+            return Ok(Some(file));
+        }
+        match self.fs.open_read(&self.family.compressed(id))? {
+            Some(file) => Ok(Some(Box::new(zstd::stream::read::Decoder::new(file)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes from `missing` the lines of sealed files at position `from` and behind.
+    ///
+    /// # Errors
+    /// What reading the files says.
+    pub fn take_found(&self, from: u64, missing: &mut HashMap<&[u8], u64>) -> io::Result<()> {
+        for segment in self.segments().iter().filter(|segment| segment.end() > from) {
+            let Some(mut file) = self.open_file(segment.id())? else {
+                continue;
+            };
+            let ending = for_each_line(&mut file, |line| {
+                if let Some(count) = missing.get_mut(line) {
+                    *count = count.saturating_sub(1);
+                }
+            })?;
+            debug_assert!(ending == Ending::Whole || segment.summary.bytes == 0);
+        }
+        Ok(())
+    }
+}
