@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::journal::Place;
-use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level};
+use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, RotationPolicy};
 use floodgate::log::fs::OsFs;
 
 const EVENT: &[u8] = br#"{"visitor_id":"v-0000002a-4f2a","event":"page_view","timestamp":"2025-10-09T12:34:56.000007Z","metadata":{"path":"/products/7","n":7,"ok":true},"user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101"}"#;
@@ -23,6 +23,11 @@ fn open(directory: &std::path::Path) -> Engine {
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         page_cache: Some(32 << 20),
+        rotation: RotationPolicy {
+            bytes: Some(256 << 20),
+            every: None,
+            rest: Duration::from_millis(250),
+        },
         ring_capacity: 500,
         names_max: 10_000,
     };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::journal::Place;
-use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Producer};
+use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Producer, RotationPolicy};
 use floodgate::log::fs::OsFs;
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
@@ -104,6 +104,11 @@ fn main() -> io::Result<()> {
                 publish_interval: Duration::from_millis(1),
                 fsync: FsyncPolicy::Every(Duration::from_secs(1)),
                 page_cache: Some(32 << 20),
+                rotation: RotationPolicy {
+                    bytes: Some(256 << 20),
+                    every: None,
+                    rest: Duration::from_millis(250),
+                },
                 ring_capacity: 500,
                 names_max: 10_000,
             };

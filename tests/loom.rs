@@ -251,7 +251,7 @@ impl Slot {
             assert_eq!(word.with(|word| unsafe { *word }), position as u32 + 1);
         }
         if state == Some(State::Placed) {
-            assert_eq!(self.header.placed_at(), PLACE);
+            assert_eq!(self.header.placed_at(), Some(PLACE));
         }
         state
     }

@@ -126,7 +126,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     );
     std::thread::spawn(move || {
         // At once: not even a message, which a blocked stderr could hold up. The next start recovers the journal.
-        if signals.forever().any(|signal| is_stop(signal)) {
+        if signals.forever().any(is_stop) {
             std::process::exit(1);
         }
     });

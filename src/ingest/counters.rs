@@ -2,7 +2,7 @@
 //!
 //! Owner: the writer thread is the only one who counts; any reader may look. The number of names is bounded: once
 //! `names_max` are known, events of further names count as [`OTHER`]. After a restart the same bound is filled again from
-//! the log, in its order, so the same names are known.
+//! the log, in its order: the names that are known are those that came first in it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,11 +32,8 @@ impl Counters {
             counter.fetch_add(count, Ordering::Relaxed);
             return;
         }
-        let name = if self.by_name.len() < self.names_max {
-            name
-        } else {
-            OTHER
-        };
+        let known = self.by_name.len() - usize::from(self.by_name.contains_key(OTHER));
+        let name = if known < self.names_max { name } else { OTHER };
         self.by_name
             .entry(name.into())
             .or_default()

@@ -155,10 +155,17 @@ impl Tally {
         self.events
     }
 
-    /// Events by name.
+    /// Events by name, in the order of their first ones.
     pub fn by_name(&self) -> impl Iterator<Item = (&[u8], u64)> {
-        let names = self.names.iter();
-        names.map(|(name, number)| (&**name, self.totals[*number as usize]))
+        let mut names: Vec<(u32, &[u8])> = self
+            .names
+            .iter()
+            .map(|(name, number)| (*number, &**name))
+            .collect();
+        names.sort_unstable();
+        names
+            .into_iter()
+            .map(|(number, name)| (name, self.totals[number as usize]))
     }
 
     /// The summary of the file `id`, whose first event has the number `first_seq`.
@@ -167,21 +174,10 @@ impl Tally {
             .by_name()
             .map(|(name, total)| NameCounts::new(name, total))
             .collect();
-        counts.sort_by(|a, b| a.event.get().cmp(b.event.get()));
         if let Some(cells) = &self.cells {
-            let place: HashMap<&[u8], usize> = counts
-                .iter()
-                .enumerate()
-                .map(|(at, counts)| (counts.name(), at))
-                .collect();
             let mut minutes = vec![Vec::new(); counts.len()];
-            let by_number: HashMap<u32, usize> = self
-                .names
-                .iter()
-                .map(|(name, number)| (*number, place[&**name]))
-                .collect();
             for ((number, minute), count) in cells {
-                minutes[by_number[number]].push((*minute, *count));
+                minutes[*number as usize].push((*minute, *count));
             }
             for (counts, mut minutes) in counts.iter_mut().zip(minutes) {
                 minutes.sort_unstable();
@@ -242,7 +238,7 @@ pub struct Summary {
     pub first_minute: Option<i64>,
     /// The latest.
     pub last_minute: Option<i64>,
-    /// Events by name.
+    /// Events by name, in the order of their first ones.
     pub counts: Vec<NameCounts>,
 }
 
@@ -381,8 +377,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                (&b"a\\\""[..], 1, vec![(Some(-1), 1)]),
-                (b"view", 3, vec![(None, 1), (Some(1), 2)]),
+                (&b"view"[..], 3, vec![(None, 1), (Some(1), 2)]),
+                (b"a\\\"", 1, vec![(Some(-1), 1)]),
             ]
         );
     }
@@ -403,7 +399,7 @@ mod tests {
             .map(|counts| (counts.name(), counts.total))
             .collect();
         let of_a = 2 * (CELLS_MAX as u64 + 1);
-        assert_eq!(totals, [(OTHER, 2), (b"a", of_a), (b"b", 1)]);
+        assert_eq!(totals, [(&b"a"[..], of_a), (b"b", 1), (OTHER, 2)]);
         assert!(summary.counts.iter().all(|counts| counts.minutes.is_none()));
         assert_eq!(summary.last_minute, Some(CELLS_MAX as i64));
     }

@@ -17,7 +17,9 @@ use crate::log::fs::OsFs;
 use crate::log::fs::faulty::random;
 
 fn open(config: &EngineConfig) -> Engine {
-    Engine::open(config.clone(), Arc::new(OsFs)).unwrap()
+    let engine = Engine::open(config.clone(), Arc::new(OsFs)).unwrap();
+    until(|| !engine.view().is_recovering());
+    engine
 }
 
 fn close(engine: Engine) -> Outcome {
@@ -119,7 +121,7 @@ fn every_line_of_every_producer_is_in_the_log_once_and_in_its_order() {
     assert_eq!(close(engine), Outcome::Clean);
     let log = std::fs::read(&config.log).unwrap();
     assert_conserved(&log, &producers);
-    assert_eq!(view.published_bytes(), log.len() as u64);
+    assert_eq!(view.live_bytes(), log.len() as u64);
     let mut expected = HashMap::new();
     for line in split(&log) {
         *expected
@@ -158,7 +160,7 @@ fn a_read_after_the_barrier_sees_ones_own_writes() {
         producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
         producer.commit(&mut lines, Level::Journaled);
         producer.publish(PATIENCE);
-        assert_eq!(engine.view().published_bytes(), bytes);
+        assert_eq!(engine.view().live_bytes(), bytes);
         assert_eq!(ranking(&engine.view()), [("numbered".to_owned(), number + 1)]);
         assert!(
             newest(&engine.view())[0]

@@ -10,7 +10,9 @@ use super::{PATIENCE, config, line_of, split, store, until};
 use crate::log::fs::faulty::{Faults, FaultyFs};
 
 fn open(config: &EngineConfig, fs: &FaultyFs) -> Engine {
-    Engine::open(config.clone(), Arc::new(fs.clone())).unwrap()
+    let engine = Engine::open(config.clone(), Arc::new(fs.clone())).unwrap();
+    until(|| !engine.view().is_recovering());
+    engine
 }
 
 fn produce(entrance: &Entrance, producer: u64, count: u64, level: Level) -> Vec<Vec<u8>> {
@@ -58,7 +60,7 @@ fn on_a_disk_that_cuts_writes_and_fails_each_line_is_in_the_log_once() {
         assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
         let log = fs.contents(&config.log).unwrap();
         assert_conserved(&log, &producers);
-        assert_eq!(view.published_bytes(), log.len() as u64);
+        assert_eq!(view.live_bytes(), log.len() as u64);
         // It is first seen with whole lines in it, and never gets shorter.
         let seen: Vec<usize> = fs.watched().into_iter().flatten().collect();
         assert!(
@@ -105,7 +107,7 @@ fn a_full_disk_fills_the_journal_and_refuses_until_there_is_space_again() {
     producer.publish(PATIENCE);
 
     fs.set(|faults| faults.space = None);
-    until(|| view.published_bytes() > 0 && view.ring_depth() == 0);
+    until(|| view.live_bytes() > 0 && view.ring_depth() == 0);
     let mut lines = line_of(1, acknowledged.len() as u64, 0);
     until(|| producer.try_reserve(1));
     acknowledged.push(lines.bytes().to_vec());
@@ -131,10 +133,7 @@ fn a_failed_sync_is_told_to_those_who_wait_and_to_all_who_come_after() {
         (acknowledged.level, acknowledged.sync_failed)
     };
     assert_eq!(commit(1, Level::Synced), (Level::Synced, false));
-    assert_eq!(
-        engine.view().status().synced_bytes(),
-        engine.view().published_bytes()
-    );
+    assert_eq!(engine.view().status().synced_bytes(), engine.view().live_bytes());
     fs.set(|faults| faults.syncs = 1);
     assert_eq!(commit(2, Level::Synced), (Level::Written, true));
     assert!(engine.view().status().has_sync_failed());
@@ -146,7 +145,7 @@ fn a_failed_sync_is_told_to_those_who_wait_and_to_all_who_come_after() {
     }
     assert_eq!(fs.syncs(), syncs);
     assert!(!engine.view().status().is_log_failing());
-    assert!(engine.view().status().synced_bytes() < engine.view().published_bytes());
+    assert!(engine.view().status().synced_bytes() < engine.view().live_bytes());
     drop(producer);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::NotSynced);
     assert_eq!(split(&fs.contents(&config.log).unwrap()).len(), 8);
@@ -193,7 +192,7 @@ fn by_policy_the_log_is_synced_though_nobody_waits() {
             produce(&engine.entrance(), number, 1, Level::Written);
             until(|| {
                 let view = engine.view();
-                view.published_bytes() > 0 && view.status().synced_bytes() == view.published_bytes()
+                view.live_bytes() > 0 && view.status().synced_bytes() == view.live_bytes()
             });
         }
         assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);

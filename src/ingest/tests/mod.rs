@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::journal::Place;
-use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer};
+use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer, RotationPolicy};
 use crate::event::{Lines, Parser, Room, Take};
 
 /// How long anything may take that is waited for; nothing here is about time.
@@ -66,6 +66,11 @@ fn config(directory: &Path) -> EngineConfig {
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         page_cache: None,
+        rotation: RotationPolicy {
+            bytes: None,
+            every: None,
+            rest: Duration::ZERO,
+        },
         ring_capacity: 10,
         names_max: 100,
     }

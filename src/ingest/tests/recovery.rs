@@ -12,7 +12,10 @@ use super::super::recovery::{Recovered, recover};
 use super::{body, line_of, lines_of, split};
 use crate::event::Lines;
 use crate::log::LiveFile;
+use crate::log::catalog::Catalog;
+use crate::log::fs::Fs;
 use crate::log::fs::faulty::{Faults, FaultyFs, random};
+use crate::log::segment::Family;
 
 /// What a process does to its journal until it is killed.
 struct Process {
@@ -125,8 +128,10 @@ impl<'a> Site<'a> {
     fn recover(&self) -> io::Result<Recovered> {
         let (journal, log) = paths(self.directory);
         let remains = Remains::open(&journal, &log).unwrap();
-        let mut live = LiveFile::open(Arc::new(self.fs.clone()), &log)?;
-        recover(remains.as_ref(), &mut live)
+        let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
+        let catalog = Catalog::open(Arc::clone(&fs), Family::of(&log), 100)?;
+        let mut live = LiveFile::open(fs, &log)?;
+        recover(remains.as_ref(), &mut live, &catalog)
     }
 
     /// Recovers with so many bytes of space, then with so many more, and so on, and at last with all there is.
