@@ -28,6 +28,10 @@ const SYNCED: &[&str] = &["synced"];
 /// The publish intervals that rounds are played with: with a long one, much is only in the journal.
 const PUBLISH_INTERVALS: [&str; 4] = ["1ms", "1ms", "5ms", "50ms"];
 
+/// The sizes at which the live file is sealed: with the small one it happens all the time.
+const ROTATE_BYTES: [&str; 2] = ["64KiB", "1MiB"];
+const ROTATE_RESTS: [&str; 3] = ["0ms", "0ms", "20ms"];
+
 /// One log over many lives of the server.
 struct Story {
     launch: Launch,
@@ -58,6 +62,8 @@ impl Story {
         self.launch
             .clone()
             .set("METRICS_PUBLISH_INTERVAL", self.rng.pick(&PUBLISH_INTERVALS))
+            .set("METRICS_ROTATE_BYTES", self.rng.pick(&ROTATE_BYTES))
+            .set("METRICS_ROTATE_REST", self.rng.pick(&ROTATE_RESTS))
     }
 
     /// Puts load on `server` and kills it after a random number of acknowledgements.
@@ -157,9 +163,29 @@ fn kill_while_writing(failpoint: &str, seed: u64) {
     let mut story = Story::new(seed);
     for round in 0..FAILPOINT_ROUNDS {
         // The first rounds end at an early passing, the later ones in full swing.
-        let passing = story.rng.between(1, [1, 20, 80][round as usize % 3]);
+        let most = match failpoint.starts_with("rotate.") {
+            true => [1, 3, 6],
+            false => [1, 20, 80],
+        };
+        let passing = story.rng.between(1, most[round as usize % 3]);
         let context = format!("{failpoint}:{passing}");
-        let mut server = story.launch_round().set("FLOODGATE_FAILPOINT", &context).start();
+        let mut launch = story.launch_round();
+        if failpoint.starts_with("rotate.") {
+            launch = launch.set("METRICS_ROTATE_BYTES", "64KiB");
+        }
+        let mut server = match launch.set("FLOODGATE_FAILPOINT", &context).try_start() {
+            Ok(server) => server,
+            // What the last life left was enough to pass it.
+            Err(ended) => {
+                assert!(
+                    is_killed(ended.status),
+                    "{context}: {}\n{}",
+                    ended.status,
+                    ended.stderr
+                );
+                continue;
+            }
+        };
         let load = Load::start(server.address(), round, story.seed, ALL_LEVELS);
         let status = server.wait();
         assert!(
@@ -250,6 +276,12 @@ failpoint_tests! {
     a_kill_within_the_write: kill_while_writing("publish.written_half"),
     a_kill_with_the_frames_written: kill_while_writing("publish.written"),
     a_kill_with_the_blocks_freed: kill_while_writing("publish.freed"),
+    a_kill_with_the_live_file_due: kill_while_writing("rotate.due"),
+    a_kill_with_the_next_file_open: kill_while_writing("rotate.opened"),
+    a_kill_with_the_file_sealed_and_no_live_one: kill_while_writing("rotate.sealed"),
+    a_kill_with_the_next_file_in_place: kill_while_writing("rotate.placed"),
+    a_kill_with_a_summary_due: kill_while_writing("rotate.unsummarised"),
+    a_kill_with_a_summary_stored: kill_while_writing("rotate.summarised"),
     a_kill_of_recovery_with_the_frames_placed: kill_while_recovering("recover.placed"),
     a_kill_of_recovery_with_the_frames_written: kill_while_recovering("recover.written"),
 }

@@ -89,7 +89,6 @@ impl Writer {
                 ),
             );
         }
-        failpoint::hit("rotate.rested");
         let id = SegmentId::new(
             self.front.number,
             self.front.since.unwrap_or_else(SystemTime::now),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::catalog::{Catalog, Segment};
 use super::fs::Fs;
+use crate::failpoint;
 
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
@@ -81,10 +82,12 @@ impl Work {
         let Work { fs, catalog, .. } = self;
         self.unsummarised.retain(|segment| {
             let path = catalog.family().summary(segment.id());
+            failpoint::hit("rotate.unsummarised");
             let stored = segment.summary.write(&**fs, &path);
             if let Err(error) = &stored {
                 tracing::warn!(file = %path.display(), %error, "a summary cannot be stored; trying again");
             }
+            failpoint::hit("rotate.summarised");
             stored.is_err()
         });
     }

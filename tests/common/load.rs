@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use super::http::{self, Client};
 use super::log::{self, Reader};
-use super::{Rng, await_true};
+use super::{Rng, await_some, await_true};
 
 /// The clients that write at the same time.
 const CLIENTS: u64 = 4;
@@ -269,10 +269,13 @@ impl Books {
     /// Checks what the server tells of the log against the log.
     pub fn check_snapshot(&self, address: SocketAddr, path: &Path, context: &str) {
         let mut client = Client::connect(address).expect("the server takes connections");
-        let snapshot = client
-            .get(&format!("{}?limit=50", http::BEHAVIOR))
-            .expect(200)
-            .json();
+        // A file that was large enough when the server started is sealed soon after.
+        let snapshot = await_some("a snapshot with the live file's size", || {
+            let answer = client.get(&format!("{}?limit=50", http::BEHAVIOR));
+            let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            let snapshot = (answer.status == 200).then(|| answer.json())?;
+            (snapshot["file_size_bytes"] == length).then_some(snapshot)
+        });
         let count = self.stored.len() as u64;
         assert_eq!(
             snapshot["total"], count,
@@ -281,11 +284,6 @@ impl Books {
         let by_event = snapshot["by_event"].as_array().expect("by_event is a list");
         let sum: u64 = by_event.iter().filter_map(|entry| entry["count"].as_u64()).sum();
         assert_eq!(sum, count, "{context}: the counts by event add up to the total");
-        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        assert_eq!(
-            snapshot["file_size_bytes"], length,
-            "{context}: the size is the file's"
-        );
         let last = snapshot["last_events"].as_array().expect("last_events is a list");
         let last: Vec<_> = last
             .iter()

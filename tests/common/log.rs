@@ -1,7 +1,8 @@
 //! Readers of the log, as a program that tails it would read.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +17,66 @@ pub fn lines(path: &Path) -> Vec<String> {
     split_lines(&bytes(path))
 }
 
-/// The log's bytes; none while there is no file.
+/// The bytes of all the log's files, the oldest first; none while there is no file.
 pub fn bytes(path: &Path) -> Vec<u8> {
-    match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => panic!("cannot read {}: {error}", path.display()),
+    contents_from(path, 0)
+        .into_iter()
+        .flat_map(|(_, bytes)| bytes)
+        .collect()
+}
+
+/// The files of the log but for the first `skipped`, with their contents: read again if a file was sealed meanwhile.
+fn contents_from(path: &Path, skipped: usize) -> Vec<(PathBuf, Vec<u8>)> {
+    loop {
+        let before = files(path);
+        let new = before.iter().skip(skipped);
+        let read: Option<Vec<_>> = new.map(|file| Some((file.clone(), contents(file)?))).collect();
+        if let Some(read) = read
+            && files(path) == before
+        {
+            return read;
+        }
     }
+}
+
+/// The files of the log with the live file at `path`: the sealed ones by number, compressed or not, then the live one.
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().expect("a log is in a folder");
+    let stem = path.file_stem().expect("a log has a name").to_str().unwrap();
+    let mut sealed: BTreeMap<u64, PathBuf> = BTreeMap::new();
+    // The plain one last: it is what the file is, as long as it is there.
+    for folder in [folder.join("archive"), folder.to_owned()] {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let file = entry.expect("a folder can be read").path();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let rest = name.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-'));
+            let rest = rest.map(|rest| rest.strip_suffix(".zst").unwrap_or(rest));
+            let Some((_, number)) = rest.and_then(|rest| rest.strip_suffix(".jsonl")?.split_once('-')) else {
+                continue;
+            };
+            sealed.insert(number.parse().expect("a sealed file has a number"), file);
+        }
+    }
+    let mut files: Vec<PathBuf> = sealed.into_values().collect();
+    if path.exists() {
+        files.push(path.to_owned());
+    }
+    files
+}
+
+/// The bytes of one of them, unpacked; `None` if it has gone.
+fn contents(file: &Path) -> Option<Vec<u8>> {
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => panic!("cannot read {}: {error}", file.display()),
+    };
+    Some(
+        match file.extension().is_some_and(|extension| extension == "zst") {
+            true => zstd::decode_all(&bytes[..]).expect("a compressed file is whole"),
+            false => bytes,
+        },
+    )
 }
 
 fn split_lines(bytes: &[u8]) -> Vec<String> {
@@ -63,40 +117,38 @@ pub fn is_absent_or_empty(path: &Path) -> bool {
     )
 }
 
-/// Hands out the lines that were added since the last look.
+/// Hands out the lines that were added since the last look, over all files of the log.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    offset: u64,
+    /// Files that were sealed and read whole when they were last looked at.
+    whole: usize,
+    /// Bytes read of the one behind them.
+    offset: usize,
 }
 
 impl Reader {
     pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
+            whole: 0,
             offset: 0,
         }
     }
 
-    /// The lines added since; panics when the last one is not ended or the file has shrunk.
+    /// The lines added since; panics when the last one is not ended or a file has shrunk.
     pub fn added(&mut self) -> Vec<String> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound && self.offset == 0 => return Vec::new(),
-            Err(error) => panic!("cannot open {}: {error}", self.path.display()),
-        };
-        let length = file.metadata().expect("an open file has metadata").len();
-        assert!(
-            length >= self.offset,
-            "the log shrank from {} to {length} bytes",
-            self.offset
-        );
-        file.seek(SeekFrom::Start(self.offset))
-            .expect("a file can be sought in");
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).expect("the log can be read");
-        self.offset += bytes.len() as u64;
-        split_lines(&bytes)
+        let mut lines = Vec::new();
+        for (file, bytes) in contents_from(&self.path, self.whole) {
+            let new = bytes.get(self.offset..);
+            let new = new.unwrap_or_else(|| panic!("{} shrank to {} bytes", file.display(), bytes.len()));
+            lines.extend(split_lines(new));
+            match file == self.path {
+                true => self.offset = bytes.len(),
+                false => (self.whole, self.offset) = (self.whole + 1, 0),
+            }
+        }
+        lines
     }
 }
 
@@ -150,8 +202,25 @@ impl Drop for Follower {
     }
 }
 
+/// The file behind the one that `followed` is, which has been sealed.
+fn next_file(path: &Path, followed: u64) -> Option<File> {
+    let inode = |file: &PathBuf| fs::metadata(file).map(|metadata| metadata.ino()).ok();
+    let next = || {
+        let files = files(path);
+        let at = files.iter().position(|file| inode(file) == Some(followed));
+        let at = at.expect("a file of the log is there under some name");
+        files.get(at + 1).cloned()
+    };
+    let file = File::open(next()?).ok()?;
+    // While the folder is read a file can be sealed, and be missed under either name. One that was sealed before this one
+    // was opened is seen now.
+    (inode(&next()?) == Some(file.metadata().ok()?.ino())).then_some(file)
+}
+
 fn follow(path: &Path, must_stop: &AtomicBool) -> Vec<u8> {
     let mut seen = Vec::new();
+    // Bytes seen of the file that is open.
+    let mut offset = 0;
     let mut file: Option<File> = None;
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -160,9 +229,12 @@ fn follow(path: &Path, must_stop: &AtomicBool) -> Vec<u8> {
         if file.is_none() {
             file = File::open(path).ok();
         }
-        if let Some(file) = &mut file {
+        if let Some(open) = &mut file {
+            // Looked at before the read: of a file that has lost its name nothing is to come.
+            let followed = open.metadata().expect("an open file has metadata").ino();
+            let is_sealed = fs::metadata(path).map_or(true, |named| named.ino() != followed);
             loop {
-                let count = file.read(&mut buffer).expect("the log can be read");
+                let count = open.read(&mut buffer).expect("the log can be read");
                 if count == 0 {
                     break;
                 }
@@ -172,15 +244,14 @@ fn follow(path: &Path, must_stop: &AtomicBool) -> Vec<u8> {
                     seen.len()
                 );
                 seen.extend_from_slice(&buffer[..count]);
+                offset += count as u64;
             }
-            let followed = file.metadata().expect("an open file has metadata");
-            assert!(
-                followed.len() >= seen.len() as u64,
-                "the log shrank below {} bytes",
-                seen.len()
-            );
-            let named = fs::metadata(path).expect("the log keeps its name");
-            assert_eq!(named.ino(), followed.ino(), "the log was replaced");
+            let length = open.metadata().expect("an open file has metadata").len();
+            assert!(length >= offset, "the log shrank below {offset} bytes");
+            if is_sealed && let Some(next) = next_file(path, followed) {
+                (file, offset) = (Some(next), 0);
+                continue;
+            }
         }
         if is_last {
             return seen;
