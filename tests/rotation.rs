@@ -1,0 +1,204 @@
+//! The live file is sealed and another begun: by size, by the clock, on SIGUSR1; and the counts stay exact.
+
+mod common;
+
+use common::http::{BEHAVIOR, EVENT, HEALTH};
+use common::server::{Launch, Server};
+use common::{await_some, await_true, log};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn launch(folder: &std::path::Path) -> Launch {
+    Launch::new(folder).set("METRICS_ROTATE_REST", "0ms")
+}
+
+fn event(number: u64, name: &str) -> String {
+    format!(
+        r#"{{"visitor_id":"visitor-{number}","event":"{name}","timestamp":"2025-10-09T12:{:02}:00Z"}}"#,
+        number % 60
+    )
+}
+
+/// Posts events and gives the sequence number of the last.
+fn post(server: &Server, numbers: std::ops::Range<u64>, name: &str) -> u64 {
+    let mut client = server.connect();
+    let mut last = 0;
+    for number in numbers {
+        let answer = client
+            .post(&format!("{EVENT}?ack=written"), &event(number, name))
+            .expect(202);
+        last = answer.header("x-seq").expect("a number").parse().unwrap();
+    }
+    last
+}
+
+fn snapshot(server: &Server) -> Value {
+    await_some("the counts", || {
+        let answer = server.connect().get(&format!("{BEHAVIOR}?limit=50"));
+        (answer.status == 200).then(|| answer.json())
+    })
+}
+
+fn sealed_count(launch: &Launch) -> usize {
+    log::files(&launch.log())
+        .iter()
+        .filter(|file| **file != launch.log())
+        .count()
+}
+
+fn rotate(server: &Server, launch: &Launch) {
+    let before = sealed_count(launch);
+    server.signal(Signal::USR1);
+    await_true("a sealed file", || sealed_count(launch) > before);
+}
+
+#[test]
+fn a_signal_seals_the_file_and_counts_numbers_and_the_recent_window_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    assert_eq!(post(&server, 0..7, "first"), 7);
+    rotate(&server, &launch);
+    assert_eq!(std::fs::metadata(launch.log()).unwrap().len(), 0);
+    assert_eq!(post(&server, 7..10, "second"), 10);
+    rotate(&server, &launch);
+    let before = snapshot(&server);
+    assert_eq!(before["total"], 10);
+    assert_eq!(before["by_event"][0]["count"], 7);
+    assert_eq!(before["last_events"].as_array().unwrap().len(), 10);
+    assert_eq!(before["file_size_bytes"], 0);
+    server.stop();
+
+    let names: Vec<String> = log::files(&launch.log())
+        .iter()
+        .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        names[0].ends_with("Z-000001.jsonl") && names[1].ends_with("Z-000002.jsonl"),
+        "{names:?}"
+    );
+    assert_eq!(log::visitors(&launch.log()).len(), 10);
+
+    let server = launch.start();
+    assert_eq!(snapshot(&server), before);
+    assert_eq!(post(&server, 10..11, "third"), 11);
+    assert_eq!(
+        server.connect().get(HEALTH).expect(200).json()["log"]["sealed_files"],
+        2
+    );
+    server.stop();
+}
+
+#[test]
+fn a_file_that_is_empty_is_not_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    server.signal(Signal::USR1);
+    assert_eq!(post(&server, 0..1, "first"), 1);
+    rotate(&server, &launch);
+    server.signal(Signal::USR1);
+    assert_eq!(post(&server, 1..2, "first"), 2);
+    server.stop();
+    assert_eq!(sealed_count(&launch), 1);
+}
+
+#[test]
+fn a_large_file_is_sealed_by_its_size_also_one_that_was_there_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path()).set("METRICS_ROTATE_BYTES", "off");
+    let server = launch.start();
+    post(&server, 0..2_000, "first");
+    server.stop();
+    assert_eq!(sealed_count(&launch), 0);
+    let launch = launch.set("METRICS_ROTATE_BYTES", "64KiB");
+    let server = launch.start();
+    await_true("a sealed file", || sealed_count(&launch) == 1);
+    post(&server, 2_000..4_000, "first");
+    server.stop();
+    let files = log::files(&launch.log());
+    assert!(files.len() >= 4, "{files:?}");
+    for file in &files[1..files.len() - 1] {
+        let bytes = file.metadata().unwrap().len();
+        assert!(
+            (64 << 10..80 << 10).contains(&bytes),
+            "{}: {bytes}",
+            file.display()
+        );
+    }
+    let visitors = log::visitors(&launch.log());
+    let expected: Vec<String> = (0..4_000).map(|number| format!("visitor-{number}")).collect();
+    assert_eq!(visitors, expected);
+}
+
+#[test]
+fn a_file_is_sealed_when_its_period_is_over_though_nothing_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path()).set("METRICS_ROTATE_EVERY", "1s");
+    let server = launch.start();
+    post(&server, 0..3, "first");
+    await_true("a sealed file", || sealed_count(&launch) > 0);
+    await_true("an empty live file", || {
+        log::bytes(&launch.log()).len() > 0 && std::fs::metadata(launch.log()).unwrap().len() == 0
+    });
+    assert_eq!(snapshot(&server)["total"], 3);
+    server.stop();
+}
+
+#[test]
+fn a_summary_that_is_missing_or_damaged_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    for round in 0..3 {
+        post(&server, round * 10..round * 10 + 10, "first");
+        rotate(&server, &launch);
+    }
+    let before = snapshot(&server);
+    server.stop();
+    let summaries = || {
+        let mut paths: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.to_str().unwrap().ends_with(".summary.json"))
+            .collect();
+        paths.sort();
+        paths
+    };
+    let paths = summaries();
+    let whole: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert_eq!(whole.len(), 3);
+    std::fs::remove_file(&paths[0]).unwrap();
+    let mut damaged = whole[1].clone();
+    damaged[60] ^= 1;
+    std::fs::write(&paths[1], damaged).unwrap();
+    std::fs::write(&paths[2], &whole[2][..40]).unwrap();
+    let server = launch.start();
+    assert_eq!(snapshot(&server), before);
+    server.stop();
+    let again: Vec<Vec<u8>> = summaries()
+        .iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    assert!(again == whole, "the summaries are as they were");
+}
+
+#[test]
+fn totals_outlive_files_that_were_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    post(&server, 0..5, "first");
+    rotate(&server, &launch);
+    post(&server, 5..8, "second");
+    server.stop();
+    std::fs::remove_file(&log::files(&launch.log())[0]).unwrap();
+    let server = launch.start();
+    let after = snapshot(&server);
+    assert_eq!(after["total"], 8);
+    assert_eq!(post(&server, 8..9, "third"), 9);
+    rotate(&server, &launch);
+    server.stop();
+    let name = log::files(&launch.log())[0].clone();
+    assert!(name.to_str().unwrap().ends_with("-000002.jsonl"), "{name:?}");
+}
