@@ -202,3 +202,95 @@ fn totals_outlive_files_that_were_removed() {
     let name = log::files(&launch.log())[0].clone();
     assert!(name.to_str().unwrap().ends_with("-000002.jsonl"), "{name:?}");
 }
+
+#[test]
+fn a_deleted_file_is_copied_back_with_all_that_was_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    post(&server, 0..5, "first");
+    std::fs::remove_file(launch.log()).unwrap();
+    // Some of these go into the file that has no name any more.
+    assert_eq!(post(&server, 5..10, "second"), 10);
+    await_true("the copy and a new file", || {
+        sealed_count(&launch) == 1 && launch.log().exists()
+    });
+    assert_eq!(post(&server, 10..12, "third"), 12);
+    assert_eq!(snapshot(&server)["total"], 12);
+    server.stop();
+    let expected: Vec<String> = (0..12).map(|number| format!("visitor-{number}")).collect();
+    assert_eq!(log::visitors(&launch.log()), expected);
+}
+
+/// Renames the live file as logrotate does, and gives the lines of both files.
+fn renamed_away(create: bool, signal: Option<Signal>) {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    post(&server, 0..5, "first");
+    let away = launch.log().with_extension("jsonl.1");
+    std::fs::rename(launch.log(), &away).unwrap();
+    if create {
+        std::fs::write(launch.log(), "").unwrap();
+    }
+    if let Some(signal) = signal {
+        server.signal(signal);
+    }
+    // Some of these go into the file under its new name.
+    post(&server, 5..10, "second");
+    await_true("another file begun", || {
+        server.connect().get(HEALTH).json()["log"]["sealed_files"] == 1
+    });
+    assert_eq!(post(&server, 10..12, "third"), 12);
+    assert_eq!(snapshot(&server)["total"], 12);
+    server.stop();
+    let lines = [log::bytes(&away), log::bytes(&launch.log())].concat();
+    let lines = String::from_utf8(lines).unwrap();
+    let visitors: Vec<_> = lines
+        .lines()
+        .map(|line| log::event(line)["visitor_id"].clone())
+        .collect();
+    let expected: Vec<_> = (0..12)
+        .map(|number| Value::from(format!("visitor-{number}")))
+        .collect();
+    assert_eq!(visitors, expected);
+    assert_eq!(
+        sealed_count(&launch),
+        0,
+        "the empty file of another program is not sealed"
+    );
+    let server = launch.start();
+    assert_eq!(snapshot(&server)["total"], 12);
+    server.stop();
+}
+
+#[test]
+fn a_file_renamed_by_another_program_is_left_to_it() {
+    renamed_away(false, None);
+}
+
+#[test]
+fn logrotate_with_create_and_a_signal_loses_nothing() {
+    renamed_away(true, Some(Signal::HUP));
+    renamed_away(true, Some(Signal::USR1));
+}
+
+#[test]
+fn a_truncated_file_is_noticed_and_what_comes_after_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path());
+    let server = launch.start();
+    post(&server, 0..5, "first");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(launch.log())
+        .unwrap();
+    file.set_len(0).unwrap();
+    post(&server, 5..8, "second");
+    await_true("a word about it", || server.stderr().contains("copytruncate"));
+    assert_eq!(post(&server, 8..10, "third"), 10);
+    assert_eq!(snapshot(&server)["total"], 10);
+    server.stop();
+    let expected: Vec<String> = (5..10).map(|number| format!("visitor-{number}")).collect();
+    assert_eq!(log::visitors(&launch.log()), expected);
+}

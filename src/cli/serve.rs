@@ -158,6 +158,10 @@ fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine) -> Op
             engine.rotate();
         }
         if *signal == SIGHUP {
+            // What rotates logs renames the file and sends this.
+            engine.check_file();
+        }
+        if *signal == SIGHUP {
             let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
             for error in &errors {
                 tracing::error!("SIGHUP: {error}; what was read before stays in use");

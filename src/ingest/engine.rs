@@ -20,13 +20,13 @@ use super::space::Space;
 use super::sync_thread::SyncThread;
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
-use crate::log::LiveFile;
 use crate::log::catalog::Catalog;
 use crate::log::fs::Fs;
 use crate::log::keeper::Keeper;
 use crate::log::lock::{Lock, LockError};
 use crate::log::segment::Family;
 use crate::log::summary::Tally;
+use crate::log::{LiveFile, Sight};
 
 /// Why an engine cannot be opened.
 #[derive(Debug)]
@@ -148,9 +148,12 @@ impl Engine {
         let sync_thread = Arc::new(sync_thread);
         let clock = Arc::clone(&shared);
         let (keeper, keeping) = Keeper::start(
-            fs,
+            Arc::clone(&fs),
             Arc::clone(&shared.catalog),
-            move || clock.look_at_clock(),
+            {
+                let (fs, sync_thread) = (Arc::clone(&fs), Arc::clone(&sync_thread));
+                move || clock.look_around(&*fs, &sync_thread)
+            },
             |body| thread("floodgate-keep", body),
         );
         let keeper = Arc::new(keeper);
@@ -190,6 +193,12 @@ impl Engine {
     /// What was found in the journal at the start.
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
+    }
+
+    /// Has it looked, soon, whether another program has laid hands on the live file.
+    pub fn check_file(&self) {
+        self.shared.rotation.suspect();
+        self.shared.doorbell.ring(true);
     }
 
     /// Has the live file sealed, soon.
@@ -339,14 +348,21 @@ fn keep_damaged(path: &Path) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Has the live file sealed when its period is over.
-    fn look_at_clock(&self) {
+    /// Has the live file sealed when its period is over, and looked after when another program has laid hands on it.
+    fn look_around(&self, fs: &dyn Fs, sync_thread: &SyncThread) {
         let over = |period| self.rotation.is_period_over(period, SystemTime::now());
         if self.config.rotation.every.is_some_and(over) {
             self.rotation.request();
         }
+        // The length first, as the file may grow meanwhile. That it may be sealed meanwhile is why the writer looks again.
+        let length = self.live_bytes.load(Ordering::Acquire);
+        if let Some(file) = sync_thread.file()
+            && Sight::of(fs, &self.config.log, &*file, length).is_ok_and(|sight| sight != Sight::Well)
+        {
+            self.rotation.suspect();
+        }
         // Also for one that was put off.
-        if self.rotation.is_requested() {
+        if self.rotation.is_requested() || self.rotation.is_suspected() {
             self.doorbell.ring(true);
         }
     }

@@ -56,6 +56,8 @@ impl Period {
 #[derive(Debug, Default)]
 pub(super) struct Rotation {
     requested: AtomicBool,
+    /// Somebody else may have laid hands on the live file.
+    suspected: AtomicBool,
     /// When the live file was begun, in seconds since the Unix epoch; 0 while it is empty. Stored by the writer.
     since: AtomicU64,
 }
@@ -70,6 +72,21 @@ impl Rotation {
     /// Whether somebody has asked.
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::Relaxed)
+    }
+
+    /// Has the writer look whether the live file is as it left it. The writer is to be rung for.
+    pub fn suspect(&self) {
+        self.suspected.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the writer is to look.
+    pub fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed)
+    }
+
+    /// The writer has looked.
+    pub fn looked(&self) {
+        self.suspected.store(false, Ordering::Relaxed);
     }
 
     /// What was asked for is done, or there is nothing to seal.

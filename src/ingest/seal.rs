@@ -8,11 +8,14 @@
 //! the old file after its rename. A sync that takes longer than [`SYNC_MAX`], or a rename that fails, puts the matter off:
 //! the old file goes on. So does a stop: a process that ends does not rest.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::writer::Writer;
 use crate::failpoint;
+use crate::log::Sight;
+use crate::log::catalog::Segment;
 use crate::log::segment::SegmentId;
 use crate::log::summary::Tally;
 
@@ -37,25 +40,34 @@ pub(super) struct Front {
 }
 
 impl Writer {
-    /// Whether somebody has asked for the live file to be sealed, and it can be tried.
+    /// Whether there may be something to do here.
     pub(super) fn is_sealing_wanted(&self) -> bool {
-        self.shared.rotation.is_requested() && self.front.not_before.is_none_or(|then| Instant::now() >= then)
+        let rotation = &self.shared.rotation;
+        rotation.is_suspected()
+            || (rotation.is_requested() && self.front.not_before.is_none_or(|then| Instant::now() >= then))
     }
 
-    /// Seals the live file if it is time.
+    /// Seals the live file if it is time, or if somebody has taken it away.
     pub(super) fn seal_if_due(&mut self) {
         let policy = self.shared.config.rotation;
         let is_large = policy.bytes.is_some_and(|most| self.live.length() >= most);
-        if !is_large && !self.shared.rotation.is_requested() {
+        let rotation = &self.shared.rotation;
+        let is_suspected = rotation.is_suspected();
+        if !is_large && !rotation.is_requested() && !is_suspected {
             return;
         }
-        if self.live.length() == 0 {
+        rotation.looked();
+        match self.live.sight() {
+            Ok(Sight::Well) => {}
+            Ok(sight) => return self.give_up_file(sight),
+            Err(error) => tracing::warn!(%error, "it cannot be seen whether the log's file is in its place"),
+        }
+        let is_wanted = is_large || self.shared.rotation.is_requested();
+        if is_wanted && self.live.length() == 0 {
             return self.shared.rotation.done();
         }
-        if self.front.not_before.is_some_and(|then| Instant::now() < then) {
-            return;
-        }
-        if self.shared.stopping.load(Ordering::Relaxed) {
+        let is_early = self.front.not_before.is_some_and(|then| Instant::now() < then);
+        if !is_wanted || is_early || self.shared.stopping.load(Ordering::Relaxed) {
             return;
         }
         match self.seal(policy.rest) {
@@ -81,32 +93,74 @@ impl Writer {
                 tracing::warn!("the log's file is not sealed now: syncing it takes too long");
                 return Sealing::PutOff;
             }
-            std::thread::sleep(
-                LOOK_UP.min(
-                    rested
-                        .saturating_duration_since(now)
-                        .max(Duration::from_millis(1)),
-                ),
-            );
+            let left = rested.saturating_duration_since(now);
+            std::thread::sleep(LOOK_UP.min(left.max(Duration::from_millis(1))));
         }
-        let id = SegmentId::new(
-            self.front.number,
-            self.front.since.unwrap_or_else(SystemTime::now),
-        );
-        let catalog = &self.shared.catalog;
-        if let Err(error) = self.live.rotate(&catalog.family().plain(id)) {
+        let id = self.front_id();
+        if let Err(error) = self.live.rotate(&self.shared.catalog.family().plain(id)) {
             tracing::warn!(%error, "the log's file cannot be sealed now; it goes on");
             return Sealing::PutOff;
         }
-        let tally = Tally::new(self.shared.config.names_max);
-        let sealed = std::mem::replace(&mut *self.shared.tally(), tally);
-        let segment = catalog.add(sealed.summary(id, self.front.first_seq));
+        let segment = self.end_file(id);
         tracing::info!(
-            file = %catalog.family().file_name(id).display(),
+            file = %self.shared.catalog.family().file_name(id).display(),
             bytes = segment.summary.bytes,
             events = segment.summary.events,
             "a file of the log is sealed"
         );
+        Sealing::Done
+    }
+
+    /// Begins another file in place of one that somebody else has laid hands on. Nothing that was acknowledged is lost by
+    /// it: of a deleted file, which is there as long as it is open, the keeper makes a copy; a renamed one is where it was
+    /// put; of a truncated one what came after is sealed.
+    fn give_up_file(&mut self, sight: Sight) {
+        let id = self.front_id();
+        let family = self.shared.catalog.family();
+        let old = self.live.file().cloned();
+        let begun = match sight {
+            Sight::Truncated => self.live.rotate(&family.plain(id)),
+            _ => self.live.begin_anew(),
+        };
+        if let Err(error) = begun {
+            // The look at the next tick finds the same.
+            return tracing::error!(%error, ?sight, "the log's file was taken away, and no other can be begun");
+        }
+        let sealed = family.file_name(id);
+        let sealed = sealed.display();
+        match sight {
+            Sight::Deleted => {
+                tracing::error!(%sealed, "the log's file was deleted while it was in use; it is copied back as a sealed file, and another is begun")
+            }
+            Sight::Truncated => {
+                tracing::error!(%sealed, "the log's file was truncated while it was in use (by `copytruncate`?): lines that nobody has copied are lost; what is left of it is sealed, and another is begun. Rename the file instead, or send SIGUSR1")
+            }
+            Sight::Moved | Sight::Well => {
+                tracing::warn!("the log's file was renamed by another program; another is begun")
+            }
+        }
+        let segment = self.end_file(id);
+        if sight == Sight::Deleted
+            && let Some(old) = old
+        {
+            self.keeper.restore(old, segment);
+        }
+        self.shared.rotation.done();
+    }
+
+    fn front_id(&self) -> SegmentId {
+        SegmentId::new(
+            self.front.number,
+            self.front.since.unwrap_or_else(SystemTime::now),
+        )
+    }
+
+    /// The file before has its end, and the one that is begun nothing in it yet.
+    fn end_file(&mut self, id: SegmentId) -> Arc<Segment> {
+        let tally = Tally::new(self.shared.config.names_max);
+        let sealed = std::mem::replace(&mut *self.shared.tally(), tally);
+        let catalog = &self.shared.catalog;
+        let segment = catalog.add(sealed.summary(id, self.front.first_seq));
         let front = catalog.front();
         self.front = Front {
             number: front.number,
@@ -118,8 +172,8 @@ impl Writer {
         self.shared.live_bytes.store(0, Ordering::Release);
         self.shared.rotation.begun(None);
         self.sync_thread.turn_to(self.live.file());
-        self.keeper.sealed(segment);
-        Sealing::Done
+        self.keeper.sealed(Arc::clone(&segment));
+        segment
     }
 }
 

@@ -144,6 +144,11 @@ impl SyncThread {
         self.bell.notify_one();
     }
 
+    /// The live file, once there is one.
+    pub fn file(&self) -> Option<Arc<dyn AppendFile>> {
+        self.work().file.clone()
+    }
+
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().expect("no holder of this lock panics")
     }

@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -27,11 +27,16 @@ pub trait AppendFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Advises that those bytes, which are on the disk, need not stay in memory. A file system may ignore it.
     fn uncache(&self, bytes: Range<u64>);
+    /// Which file it is, and how many names it has.
+    fn identity(&self) -> io::Result<(Identity, u64)>;
     /// When the file was made, as far as the file system knows.
     fn born(&self) -> SystemTime;
     /// Fills `buffer` from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
+
+/// What tells a file from all others: its device and inode.
+pub type Identity = (u64, u64);
 
 /// What the log asks of a file system.
 pub trait Fs: Send + Sync {
@@ -43,6 +48,8 @@ pub trait Fs: Send + Sync {
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Which file is at `path`; `None` if there is none.
+    fn identity_at(&self, path: &Path) -> io::Result<Option<Identity>>;
     /// Opens an existing file to read it from its beginning; `None` if there is none.
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>>;
     /// Puts a small file there, in place of the one that may be there: whole or not at all, its contents on the disk.
@@ -100,6 +107,14 @@ impl Fs for OsFs {
         std::fs::remove_file(path)
     }
 
+    fn identity_at(&self, path: &Path) -> io::Result<Option<Identity>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Box::new(file))),
@@ -151,6 +166,11 @@ impl AppendFile for File {
         if let Some(length) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
             rustix::fs::fadvise(self, bytes.start, Some(length), Advice::DontNeed).ok();
         }
+    }
+
+    fn identity(&self) -> io::Result<(Identity, u64)> {
+        let metadata = self.metadata()?;
+        Ok(((metadata.dev(), metadata.ino()), metadata.nlink()))
     }
 
     fn born(&self) -> SystemTime {

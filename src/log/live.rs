@@ -24,6 +24,36 @@ pub struct LiveFile {
     length: u64,
 }
 
+/// What has become of the live file at the hands of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It is in its place and as long as it should be.
+    Well,
+    /// It has no name any more: it is gone when it is closed.
+    Deleted,
+    /// It has another name; in its place is nothing, or another file.
+    Moved,
+    /// It is shorter than it was.
+    Truncated,
+}
+
+impl Sight {
+    /// Of `file`, which should be at `path` and have `length` bytes at least.
+    ///
+    /// # Errors
+    /// What looking says.
+    pub fn of(fs: &dyn Fs, path: &Path, file: &dyn AppendFile, length: u64) -> io::Result<Sight> {
+        let (identity, names) = file.identity()?;
+        Ok(if fs.identity_at(path)? != Some(identity) {
+            if names == 0 { Sight::Deleted } else { Sight::Moved }
+        } else if file.length()? < length {
+            Sight::Truncated
+        } else {
+            Sight::Well
+        })
+    }
+}
+
 impl LiveFile {
     /// Opens the file at `path`, or remembers that it is to be created with its first batch.
     ///
@@ -126,8 +156,24 @@ impl LiveFile {
             return Err(error);
         }
         failpoint::hit("rotate.sealed");
+        self.turn_to(next);
+        Ok(())
+    }
+
+    /// Leaves the file to whoever took it from its place, and begins another there.
+    ///
+    /// # Errors
+    /// What creating says. The file is then as it was.
+    pub fn begin_anew(&mut self) -> io::Result<()> {
+        let next = self.fs.create(&self.staging())?;
+        self.turn_to(next);
+        Ok(())
+    }
+
+    fn turn_to(&mut self, next: Arc<dyn AppendFile>) {
         self.file = Some(next);
         self.length = 0;
+        self.is_length_unknown = false;
         self.staged = true;
         match self.put_in_place() {
             Ok(()) => self.is_entry_unsynced = false,
@@ -135,7 +181,17 @@ impl LiveFile {
             Err(error) => tracing::warn!(%error, "the new file of the log is not in place yet"),
         }
         failpoint::hit("rotate.placed");
-        Ok(())
+    }
+
+    /// What has become of the file at the hands of others.
+    ///
+    /// # Errors
+    /// What looking says.
+    pub fn sight(&self) -> io::Result<Sight> {
+        match self.file() {
+            Some(file) => Sight::of(&*self.fs, &self.path, &**file, self.length),
+            None => Ok(Sight::Well),
+        }
     }
 
     /// A call that failed may have left a part behind: the file's own length is the truth.

@@ -39,4 +39,4 @@ mod tests;
 pub mod torn;
 
 pub use lines::{Ending, FileRange, for_each_line};
-pub use live::LiveFile;
+pub use live::{LiveFile, Sight};

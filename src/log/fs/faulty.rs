@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::{AppendFile, Fs};
+use super::{AppendFile, Fs, Identity};
 
 /// What is to go wrong. All chances are out of 256, for each append; what is left over succeeds whole.
 #[derive(Clone, Debug, Default)]
@@ -233,6 +233,14 @@ impl Fs for FaultyFs {
         state.files.remove(path).map(drop).ok_or(Errno::NOENT.into())
     }
 
+    fn identity_at(&self, path: &Path) -> io::Result<Option<Identity>> {
+        let state = self.lock();
+        Ok(state
+            .files
+            .get(path)
+            .map(|file| (0, Arc::as_ptr(file).addr() as u64)))
+    }
+
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>> {
         let contents = self.contents(path);
         Ok(contents.map(|contents| Box::new(io::Cursor::new(contents)) as Box<dyn Read + Send>))
@@ -287,6 +295,16 @@ impl AppendFile for FaultyFile {
 
     fn uncache(&self, bytes: Range<u64>) {
         self.fs.lock().uncached.push(bytes);
+    }
+
+    fn identity(&self) -> io::Result<(Identity, u64)> {
+        let state = self.fs.lock();
+        let names = state
+            .files
+            .values()
+            .filter(|file| Arc::ptr_eq(file, &self.contents))
+            .count();
+        Ok(((0, Arc::as_ptr(&self.contents).addr() as u64), names as u64))
     }
 
     fn born(&self) -> SystemTime {
