@@ -18,6 +18,7 @@
 //! machine, already backed by the host's memory. `docs/ARCHITECTURE.md` has the measurement.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -54,8 +55,10 @@ struct Work {
     published: u64,
     /// Bytes that are on the disk.
     synced: u64,
-    /// Bytes from the log's start that have been dropped from the page cache.
+    /// Bytes from the file's start that have been dropped from the page cache.
     uncached: u64,
+    /// The file before, and what of it is still there: the newest bytes of the log, until this one has as many.
+    before: Option<(Arc<dyn AppendFile>, Range<u64>)>,
     /// Who waits for the log to be on the disk up to which byte; ascending.
     waiters: VecDeque<(u64, Arc<Waiter>)>,
     /// The writer waits for all of it.
@@ -133,8 +136,10 @@ impl SyncThread {
         let mut work = self.work();
         // Nobody is left but those who are to be told of a failure.
         let waiters = work.waiters.drain(..).map(|(_, waiter)| (0, waiter)).collect();
+        let before = work.file.take().map(|file| (file, work.uncached..work.published));
         *work = Work {
             waiters,
+            before,
             is_entry_new: file.is_some(),
             file: file.cloned(),
             failed: work.failed,
@@ -270,10 +275,19 @@ impl SyncThread {
             work.uncached,
             work.synced.saturating_sub(kept) & !(UNCACHE_STEP - 1),
         );
-        if from < to {
-            work.uncached = to;
+        let before = match work.synced >= kept {
+            true => work.before.take(),
+            false => None,
+        };
+        if from < to || before.is_some() {
+            work.uncached = work.uncached.max(to);
             drop(work);
-            file.uncache(from..to);
+            if let Some((file, rest)) = before {
+                file.uncache(rest);
+            }
+            if from < to {
+                file.uncache(from..to);
+            }
             work = self.work();
         }
         work
