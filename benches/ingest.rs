@@ -23,6 +23,7 @@ fn open(directory: &std::path::Path) -> Engine {
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         page_cache: Some(32 << 20),
+        line_seq: false,
         rotation: RotationPolicy {
             bytes: Some(256 << 20),
             every: None,

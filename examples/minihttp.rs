@@ -104,6 +104,7 @@ fn main() -> io::Result<()> {
                 publish_interval: Duration::from_millis(1),
                 fsync: FsyncPolicy::Every(Duration::from_secs(1)),
                 page_cache: Some(32 << 20),
+                line_seq: false,
                 rotation: RotationPolicy {
                     bytes: Some(256 << 20),
                     every: None,

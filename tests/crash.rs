@@ -45,9 +45,18 @@ struct Story {
 
 impl Story {
     fn new(seed: u64) -> Self {
+        Self::numbered(seed, seed.is_multiple_of(2))
+    }
+
+    /// A story whose lines have numbers, or not.
+    fn numbered(seed: u64, numbered: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let launch = Launch::new(folder.path());
-        let (books, follower) = (Books::new(&launch.log()), Follower::start(&launch.log()));
+        let line_seq = if numbered { "on" } else { "off" };
+        let launch = Launch::new(folder.path()).set("METRICS_LINE_SEQ", line_seq);
+        let (books, follower) = (
+            Books::new(&launch.log(), numbered),
+            Follower::start(&launch.log()),
+        );
         Self {
             launch,
             books,

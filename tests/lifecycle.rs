@@ -70,7 +70,7 @@ fn a_stop_under_load_keeps_everything_acknowledged() {
     for round in 0..3 {
         let (_folder, launch) = folder();
         let mut server = launch.start();
-        let mut books = Books::new(&launch.log());
+        let mut books = Books::new(&launch.log(), false);
         let load = Load::start(server.address(), round, 7, LEVELS);
         load.await_acknowledged(1_000);
         server.terminate();

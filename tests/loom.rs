@@ -185,7 +185,7 @@ mod space;
 
 use completion::{Completion, Progress};
 use doorbell::{Doorbell, Errand};
-use header::{Header, NO_BLOCK, Part, State};
+use header::{Header, NO_BLOCK, Part, Placement, State};
 use herald::{Blocker, Herald, Waiter};
 use primitives::{AtomicBool, AtomicU32, Ordering};
 use space::Space;
@@ -208,7 +208,10 @@ const PART: Part = Part {
     bytes: 8,
     lines: 1,
 };
-const PLACE: u64 = 1234;
+const PLACE: Placement = Placement {
+    position: 1234,
+    first_seq: 5,
+};
 
 /// A block of the journal: its header, and a payload that loom watches for races.
 struct Slot {

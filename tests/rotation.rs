@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::http::{BEHAVIOR, EVENT, HEALTH};
+use common::http::{BATCH, BEHAVIOR, EVENT, HEALTH};
 use common::server::{Launch, Server};
 use common::{await_some, await_true, log};
 use rustix::process::Signal;
@@ -90,6 +90,33 @@ fn a_signal_seals_the_file_and_counts_numbers_and_the_recent_window_go_on() {
 }
 
 #[test]
+fn numbers_in_lines_have_no_gap_over_files_restarts_and_burst() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path()).set("METRICS_LINE_SEQ", "on");
+    let server = launch.start();
+    assert_eq!(post(&server, 0..3, "first"), 3);
+    rotate(&server, &launch);
+    assert_eq!(post(&server, 3..5, "first"), 5);
+    server.stop();
+    let server = launch.start();
+    let batch: Vec<String> = (5..2_000).map(|number| event(number, "batch")).collect();
+    let answer = server
+        .connect()
+        .post(&format!("{BATCH}?ack=written"), &batch.join("\n"))
+        .expect(202);
+    assert_eq!(answer.header("x-seq"), Some("6-2000"));
+    assert_eq!(snapshot(&server)["last_events"][0]["seq"], 2_000);
+    server.stop();
+    let lines = log::lines(&launch.log());
+    for (position, line) in lines.iter().enumerate() {
+        let expected = format!("{{\"seq\":{},\"visitor_id\":\"visitor-{position}\"", position + 1);
+        assert!(line.starts_with(&expected), "{line}");
+        log::event(line);
+    }
+    assert_eq!(lines.len(), 2_000);
+}
+
+#[test]
 fn a_file_that_is_empty_is_not_sealed() {
     let folder = tempfile::tempdir().unwrap();
     let launch = launch(folder.path());
@@ -139,7 +166,7 @@ fn a_file_is_sealed_when_its_period_is_over_though_nothing_comes() {
     post(&server, 0..3, "first");
     await_true("a sealed file", || sealed_count(&launch) > 0);
     await_true("an empty live file", || {
-        log::bytes(&launch.log()).len() > 0 && std::fs::metadata(launch.log()).unwrap().len() == 0
+        !log::bytes(&launch.log()).is_empty() && std::fs::metadata(launch.log()).unwrap().len() == 0
     });
     assert_eq!(snapshot(&server)["total"], 3);
     server.stop();

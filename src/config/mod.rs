@@ -285,6 +285,7 @@ impl Config {
                 publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
                 fsync: get!("METRICS_FSYNC", fsync),
                 page_cache: get!("METRICS_PAGE_CACHE", page_cache),
+                line_seq: get!("METRICS_LINE_SEQ", switch),
                 rotation: RotationPolicy {
                     bytes: get!("METRICS_ROTATE_BYTES", rotate_bytes),
                     every: get!("METRICS_ROTATE_EVERY", rotate_every),
@@ -475,6 +476,7 @@ mod tests {
             ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
             ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
             ("METRICS_PAGE_CACHE", "none", "`all`, or a size"),
+            ("METRICS_LINE_SEQ", "yes", "`on` or `off`"),
             (
                 "METRICS_ROTATE_BYTES",
                 "1KiB",

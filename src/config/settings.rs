@@ -178,6 +178,14 @@ pub const SETTINGS: &[Setting] = &[
                leaves it to the kernel",
     },
     Setting {
+        variable: "METRICS_LINE_SEQ",
+        flag: "line-seq",
+        value: "SWITCH",
+        default: "off",
+        help: "`on` begins every line with its number, `\"seq\":N`, without a gap over the log's life: who reads it can prove that \
+               nothing is missing or twice",
+    },
+    Setting {
         variable: "METRICS_ROTATE_BYTES",
         flag: "rotate-bytes",
         value: "SIZE",

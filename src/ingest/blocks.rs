@@ -141,6 +141,7 @@ impl Region {
 
 #[cfg(test)]
 mod tests {
+    use super::super::header::Placement;
     use super::*;
 
     fn region(blocks: usize) -> Region {
@@ -165,12 +166,16 @@ mod tests {
         for block in &mut blocks {
             let fill = block.index() as u8 + 1;
             region.payload_mut(block).fill(fill);
-            region.header(block).place(u64::from(fill));
+            region.header(block).place(Placement {
+                position: u64::from(fill),
+                first_seq: 0,
+            });
         }
         for block in &blocks {
             let fill = block.index() as u8 + 1;
             assert!(region.payload(block).iter().all(|byte| *byte == fill));
-            assert_eq!(region.header(block).placed_at(), Some(u64::from(fill)));
+            let placed = region.header(block).placed_at().unwrap();
+            assert_eq!(placed.position, u64::from(fill));
         }
     }
 }

@@ -103,7 +103,7 @@ impl Engine {
             Place::File(path) => Remains::open(path, &log).map_err(OpenError::Journal)?,
             Place::Memory => None,
         };
-        let recovered = recover(remains.as_ref(), &mut live, &catalog)
+        let recovered = recover(remains.as_ref(), &mut live, &catalog, config.line_seq)
             .map_err(failed("bring the journal's events into"))?;
         drop(remains);
         if let (true, Place::File(path)) = (recovered.damaged_frames > 0, &config.journal) {

@@ -23,8 +23,10 @@ pub fn blocks_for(bytes: usize) -> usize {
 pub struct Frame {
     head: Block,
     rest: Vec<Block>,
-    /// Bytes of all lines.
+    /// Bytes of all lines, as they are in the journal.
     pub bytes: usize,
+    /// And as they are in the log. Set by the writer with the frame's place.
+    pub stored_bytes: usize,
     /// Number of lines.
     pub lines: usize,
     names: [NameCount; NAMES_INLINE],
@@ -92,6 +94,7 @@ impl Frame {
             head,
             rest,
             bytes: bytes.len(),
+            stored_bytes: bytes.len(),
             lines: lines.count(),
             names,
             names_used: inline.len(),

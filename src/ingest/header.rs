@@ -93,9 +93,20 @@ pub struct Header {
     checksum: AtomicU32,
     /// Position in the log of the frame's first byte; means something in [`State::Placed`] only.
     place: AtomicU64,
-    /// Checksum of place and ticket: the place comes after the frame's own checksum.
+    /// The number of the frame's first line, if its lines are stored with numbers; 0 if not. Comes with the place.
+    first_seq: AtomicU64,
+    /// Checksum of place, number and ticket, which come after the frame's own checksum.
     place_check: AtomicU32,
-    reserved: [AtomicU32; 3],
+    reserved: AtomicU32,
+}
+
+/// Where a frame is in the log, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Position in the log of its first byte.
+    pub position: u64,
+    /// The number that its first line is stored with; 0 if lines are stored as they are.
+    pub first_seq: u64,
 }
 
 impl Header {
@@ -116,8 +127,9 @@ impl Header {
             lines: AtomicU32::new(0),
             checksum: AtomicU32::new(0),
             place: AtomicU64::new(0),
+            first_seq: AtomicU64::new(0),
             place_check: AtomicU32::new(0),
-            reserved: [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)],
+            reserved: AtomicU32::new(0),
         }
     }
 
@@ -140,9 +152,10 @@ impl Header {
     }
 
     /// Gives the frame its place in the log, before a byte of it is written there.
-    pub fn place(&self, position: u64) {
-        self.place.store(position, Ordering::Relaxed);
-        let check = place_check(position, self.ticket.load(Ordering::Relaxed));
+    pub fn place(&self, placement: Placement) {
+        self.place.store(placement.position, Ordering::Relaxed);
+        self.first_seq.store(placement.first_seq, Ordering::Relaxed);
+        let check = placement.checksum(self.ticket.load(Ordering::Relaxed));
         self.place_check.store(check, Ordering::Relaxed);
         crate::failpoint::hit("publish.placed_half");
         // Release: a frame that says it is placed has its whole place. Dying between the two stores leaves it
@@ -182,13 +195,22 @@ impl Header {
 
     /// The place given by [`Header::place`]; `None` if it is damaged. To be read after [`Header::state`] said
     /// [`State::Placed`].
-    pub fn placed_at(&self) -> Option<u64> {
-        let position = self.place.load(Ordering::Relaxed);
-        let check = place_check(position, self.ticket.load(Ordering::Relaxed));
-        (check == self.place_check.load(Ordering::Relaxed)).then_some(position)
+    pub fn placed_at(&self) -> Option<Placement> {
+        let placement = Placement {
+            position: self.place.load(Ordering::Relaxed),
+            first_seq: self.first_seq.load(Ordering::Relaxed),
+        };
+        let check = placement.checksum(self.ticket.load(Ordering::Relaxed));
+        (check == self.place_check.load(Ordering::Relaxed)).then_some(placement)
     }
 }
 
-fn place_check(position: u64, ticket: u64) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&position.to_le_bytes()), &ticket.to_le_bytes())
+impl Placement {
+    fn checksum(self, ticket: u64) -> u32 {
+        let mut fields = [0; 24];
+        fields[0..8].copy_from_slice(&self.position.to_le_bytes());
+        fields[8..16].copy_from_slice(&self.first_seq.to_le_bytes());
+        fields[16..24].copy_from_slice(&ticket.to_le_bytes());
+        crc32c::crc32c(&fields)
+    }
 }

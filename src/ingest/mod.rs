@@ -44,6 +44,7 @@ mod growth;
 pub mod header;
 mod herald;
 pub mod journal;
+mod numbered;
 mod primitives;
 mod producer;
 mod recent;
@@ -124,6 +125,8 @@ pub struct EngineConfig {
     pub page_cache: Option<u64>,
     /// When the live file is sealed and another begun.
     pub rotation: RotationPolicy,
+    /// Whether each line begins with its number.
+    pub line_seq: bool,
     /// Lines in the recent window.
     pub ring_capacity: usize,
     /// Event names that are counted apart.

@@ -18,12 +18,15 @@
 //!
 //! Owner: the thread that opens the engine, before any other exists. Memory is bounded by the journal's size.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
 
 use super::blocks::{Block, PAYLOAD_BYTES};
-use super::header::{NO_BLOCK, State};
+use super::header::{NO_BLOCK, Placement, State};
 use super::journal::Remains;
+use super::numbered::{number, split};
+use crate::event::facts_of_line;
 use crate::failpoint;
 use crate::log::catalog::Catalog;
 use crate::log::{Ending, FileRange, LiveFile, for_each_line, torn};
@@ -47,9 +50,12 @@ struct Found<'a> {
     base: u64,
     /// Offset in the live file that was given to it.
     place: Option<u64>,
+    /// The number of its first line, if it was given a place and its lines numbers; else 0.
+    first_seq: u64,
     /// It was given a place, which is damaged: it may be in the log.
     is_place_lost: bool,
     lines: u64,
+    /// Its lines as they are, or were to be, in the log; as they came while it has no place.
     bytes: Vec<u8>,
 }
 
@@ -71,13 +77,25 @@ impl Found<'_> {
 ///
 /// # Errors
 /// What reading and writing the log says. Nothing is lost then: the journal is as good as before.
-pub fn recover(remains: Option<&Remains>, live: &mut LiveFile, catalog: &Catalog) -> io::Result<Recovered> {
+///
+/// `line_seq` says that lines are stored with their numbers.
+pub fn recover(
+    remains: Option<&Remains>,
+    live: &mut LiveFile,
+    catalog: &Catalog,
+    line_seq: bool,
+) -> io::Result<Recovered> {
     let mut recovered = Recovered::default();
     let Some(remains) = remains else {
         close_torn_line(live, &mut recovered)?;
         return Ok(recovered);
     };
     let front = catalog.front().base;
+    let mut numbers = Numbers {
+        line_seq,
+        next: None,
+        catalog,
+    };
     let mut frames = find_frames(remains, front, &mut recovered);
     // Frames with a place first, in the order of the file; then the others, in the order of their acknowledgement.
     frames.sort_by_key(|frame| (frame.place.unwrap_or(u64::MAX), frame.ticket));
@@ -90,9 +108,9 @@ pub fn recover(remains: Option<&Remains>, live: &mut LiveFile, catalog: &Catalog
                 .min(frame.place.map_or(u64::MAX, |place| front + place))
         };
         let oldest = frames.iter().map(first).min().unwrap_or(u64::MAX);
-        append_missing_lines(remains, frames, oldest, live, catalog, &mut recovered)?;
+        append_missing_lines(remains, frames, oldest, live, &mut numbers, &mut recovered)?;
     } else if is_another_file(&frames, live)? {
-        append_missing_lines(remains, frames, front, live, catalog, &mut recovered)?;
+        append_missing_lines(remains, frames, front, live, &mut numbers, &mut recovered)?;
     } else {
         complete_last_frame(&frames, live, &mut recovered)?;
         close_torn_line(live, &mut recovered)?;
@@ -101,7 +119,7 @@ pub fn recover(remains: Option<&Remains>, live: &mut LiveFile, catalog: &Catalog
             .filter(|frame| frame.end().is_none_or(|end| end > live.length()))
             .collect::<Vec<_>>()
         {
-            append_frame(remains, frame, front, live, &mut recovered)?;
+            append_frame(remains, frame, live, &mut numbers, &mut recovered)?;
         }
     }
     if let Some(file) = live.file() {
@@ -142,7 +160,8 @@ fn find_frames<'a>(remains: &'a Remains, front: u64, recovered: &mut Recovered) 
 fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -> Option<Found<'a>> {
     let header = remains.region.header(head);
     let is_placed = state? == State::Placed;
-    let place = header.placed_at().filter(|_| is_placed);
+    let placement = header.placed_at().filter(|_| is_placed);
+    let first_seq = placement.map_or(0, |placement| placement.first_seq);
     let (first, _) = header.described();
     let mut bytes = Vec::new();
     let mut block = head;
@@ -159,12 +178,16 @@ fn read_frame<'a>(remains: &'a Remains, head: &'a Block, state: Option<State>) -
         if part.next == NO_BLOCK {
             let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
             let whole = bytes.ends_with(b"\n") && lines == u64::from(first.lines);
+            if first_seq > 0 {
+                bytes = numbered(&bytes, first_seq);
+            }
             return whole.then_some(Found {
                 head,
                 ticket: first.ticket,
                 base: first.base,
-                place,
-                is_place_lost: is_placed && place.is_none(),
+                place: placement.map(|placement| placement.position),
+                first_seq,
+                is_place_lost: is_placed && placement.is_none(),
                 lines,
                 bytes,
             });
@@ -219,8 +242,8 @@ fn complete_last_frame(
 fn append_frame(
     remains: &Remains,
     frame: &Found<'_>,
-    front: u64,
     live: &mut LiveFile,
+    numbers: &mut Numbers<'_>,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
     if let Some(place) = frame.place.filter(|place| *place != live.length()) {
@@ -230,11 +253,23 @@ fn append_frame(
             "the log is shorter than it was; its journal is appended"
         );
     }
-    remains.region.header(frame.head).place(front + live.length());
+    let (first_seq, bytes) = match frame.place {
+        // Its lines have their numbers.
+        Some(_) => (frame.first_seq, Cow::Borrowed(&frame.bytes)),
+        None => match numbers.next(live)? {
+            0 => (0, Cow::Borrowed(&frame.bytes)),
+            first => (first, Cow::Owned(numbered(&frame.bytes, first))),
+        },
+    };
+    remains.region.header(frame.head).place(Placement {
+        position: numbers.catalog.front().base + live.length(),
+        first_seq,
+    });
     failpoint::hit("recover.placed");
-    append(live, &frame.bytes)?;
+    append(live, &bytes)?;
     failpoint::hit("recover.written");
     recovered.events += frame.lines;
+    numbers.next = (first_seq > 0).then_some(first_seq + frame.lines);
     Ok(())
 }
 
@@ -245,34 +280,41 @@ fn append_missing_lines(
     mut frames: Vec<Found<'_>>,
     oldest: u64,
     live: &mut LiveFile,
-    catalog: &Catalog,
+    numbers: &mut Numbers<'_>,
     recovered: &mut Recovered,
 ) -> io::Result<()> {
-    let front = catalog.front().base;
+    let front = numbers.catalog.front().base;
     frames.sort_by_key(|frame| frame.ticket);
     // How often each line is to be in the log from there on, less how often it is.
     let mut missing: HashMap<&[u8], u64> = HashMap::new();
     for line in frames.iter().flat_map(Found::each_line) {
-        *missing.entry(line).or_default() += 1;
+        *missing.entry(split(line).1).or_default() += 1;
     }
-    catalog.take_found(oldest, &mut missing)?;
+    numbers
+        .catalog
+        .for_each_line_from(oldest, |line| found(&mut missing, line))?;
     if let Some(file) = live.file() {
         let start = oldest.saturating_sub(front).min(live.length());
-        for_each_line(&mut FileRange::new(&**file, start, live.length()), |line| {
-            if let Some(count) = missing.get_mut(line) {
-                *count = count.saturating_sub(1);
-            }
-        })?;
+        let mut rest = FileRange::new(&**file, start, live.length());
+        for_each_line(&mut rest, |line| found(&mut missing, line))?;
     }
     complete_missing_line(remains, &frames, front, &mut missing, live, recovered)?;
     close_torn_line(live, recovered)?;
     for frame in &frames {
         for line in frame.each_line() {
+            let line = split(line).1;
             let count = missing.get_mut(line).expect("every line was counted");
             if *count > 0 {
                 *count -= 1;
                 place_before(remains, frame, front + live.length());
-                append(live, &[line, b"\n"].concat())?;
+                let bare = [b"{", line, b"\n"].concat();
+                match numbers.next(live)? {
+                    0 => append(live, &bare)?,
+                    number => {
+                        append(live, &numbered(&bare, number))?;
+                        numbers.next = Some(number + 1);
+                    }
+                }
                 recovered.events += 1;
             }
         }
@@ -280,14 +322,61 @@ fn append_missing_lines(
     Ok(())
 }
 
+/// A line that the log has is not missing.
+fn found(missing: &mut HashMap<&[u8], u64>, line: &[u8]) {
+    if let Some(count) = missing.get_mut(split(line).1) {
+        *count = count.saturating_sub(1);
+    }
+}
+
+fn numbered(lines: &[u8], first: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len() + lines.len() / 8);
+    number(std::iter::once(lines), first, &mut out);
+    out
+}
+
+/// The numbers that lines without one are stored with.
+struct Numbers<'c> {
+    line_seq: bool,
+    /// The next one, once it is known.
+    next: Option<u64>,
+    catalog: &'c Catalog,
+}
+
+impl Numbers<'_> {
+    /// The number of the next line; 0 if lines are stored without.
+    fn next(&mut self, live: &LiveFile) -> io::Result<u64> {
+        Ok(match (self.line_seq, self.next) {
+            (false, _) => 0,
+            (true, Some(next)) => next,
+            (true, None) => *self
+                .next
+                .insert(self.catalog.front().first_seq + events_in(live)?),
+        })
+    }
+}
+
+fn events_in(live: &LiveFile) -> io::Result<u64> {
+    let Some(file) = live.file() else { return Ok(0) };
+    let mut events = 0;
+    for_each_line(&mut FileRange::new(&**file, 0, live.length()), |line| {
+        events += u64::from(facts_of_line(line).is_some());
+    })?;
+    Ok(events)
+}
+
 /// Notes, for a recovery after this one, that a line of `frame` is at that position, unless that is known to look from there
 /// on.
-fn place_before(remains: &Remains, frame: &Found<'_>, offset: u64) {
+fn place_before(remains: &Remains, frame: &Found<'_>, position: u64) {
     let header = remains.region.header(frame.head);
     let is_placed = header.state() == Some(State::Placed);
-    let known = header.placed_at().filter(|_| is_placed).unwrap_or(u64::MAX);
-    if remains.rebooted && offset < known.min(frame.base) {
-        header.place(offset);
+    let known = header.placed_at().filter(|_| is_placed);
+    let known = known.map_or(u64::MAX, |placement| placement.position);
+    if remains.rebooted && position < known.min(frame.base) {
+        header.place(Placement {
+            position,
+            first_seq: 0,
+        });
     }
 }
 
@@ -303,14 +392,20 @@ fn complete_missing_line(
     let Some(cut) = torn_line(live)? else {
         return Ok(());
     };
+    // What is cut within its number is closed.
+    let (number, begun) = split(&cut);
+    if number.is_none() && cut.starts_with(b"{\"seq\"") {
+        return Ok(());
+    }
     for frame in frames {
-        let fits = |line: &&[u8]| line.starts_with(&cut) && missing.get(line).is_some_and(|count| *count > 0);
-        let Some(line) = frame.each_line().find(fits) else {
+        let fits =
+            |line: &&[u8]| line.starts_with(begun) && missing.get(line).is_some_and(|count| *count > 0);
+        let Some(line) = frame.each_line().map(|line| split(line).1).find(fits) else {
             continue;
         };
         *missing.get_mut(line).expect("every line was counted") -= 1;
         place_before(remains, frame, front + live.length() - cut.len() as u64);
-        append(live, &[&line[cut.len()..], b"\n"].concat())?;
+        append(live, &[&line[begun.len()..], b"\n"].concat())?;
         recovered.events += 1;
         return Ok(());
     }

@@ -15,8 +15,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::blocks::Region;
 use super::frame::Frame;
+use super::header::Placement;
 use super::herald::Waiter;
+use super::numbered::number;
 use super::seal::Front;
 use super::sync_thread::SyncThread;
 use super::{Level, Shared};
@@ -45,6 +48,8 @@ pub(super) struct Writer {
     /// Kept for its allocation; empty between publications.
     slices: Vec<IoSlice<'static>>,
     name_scratch: Vec<u8>,
+    /// The batch's lines with their numbers; empty where they are stored without.
+    numbered: Vec<u8>,
 }
 
 /// The writer was told to give up while the log could not be written.
@@ -76,6 +81,7 @@ impl Writer {
             batch: vec![],
             slices: vec![],
             name_scratch: vec![],
+            numbered: vec![],
         }
     }
 
@@ -154,11 +160,7 @@ impl Writer {
             self.front.since = Some(now);
             shared.rotation.begun(Some(now));
         }
-        let mut place = self.front.base + self.live.length();
-        for frame in &self.batch {
-            region.header(frame.head()).place(place);
-            place += frame.bytes as u64;
-        }
+        self.place_batch();
         failpoint::hit("publish.placed");
         self.write_batch()?;
         failpoint::hit("publish.written");
@@ -182,17 +184,35 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives each frame its place, and its lines their numbers.
+    fn place_batch(&mut self) {
+        let region = self.shared.journal.region();
+        let mut position = self.front.base + self.live.length();
+        let mut first_seq = self.sequence + 1;
+        self.numbered.clear();
+        for frame in &mut self.batch {
+            let mut placement = Placement {
+                position,
+                first_seq: 0,
+            };
+            if self.shared.config.line_seq {
+                placement.first_seq = first_seq;
+                let before = self.numbered.len();
+                number(frame.pieces(region), first_seq, &mut self.numbered);
+                frame.stored_bytes = self.numbered.len() - before;
+            }
+            region.header(frame.head()).place(placement);
+            position += frame.stored_bytes as u64;
+            first_seq += frame.lines as u64;
+        }
+    }
+
     /// Writes the batch, however often it takes.
     fn write_batch(&mut self) -> Result<(), GaveUp> {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
         let mut slices: Vec<IoSlice<'_>> = recycle(std::mem::take(&mut self.slices));
-        slices.extend(
-            self.batch
-                .iter()
-                .flat_map(|frame| frame.pieces(region))
-                .map(IoSlice::new),
-        );
+        slices.extend(stored(region, &self.batch, &self.numbered, 0).map(IoSlice::new));
         let mut rest = &mut slices[..];
         let mut pause = RETRY_PAUSES.0;
         // A batch of few, long frames can have more slices than one call takes.
@@ -229,8 +249,8 @@ impl Writer {
         let region = shared.journal.region();
         let mut tally = shared.tally();
         tally.add_lines(lines as u64);
+        stored(region, &self.batch, &self.numbered, 0).for_each(|piece| tally.append(piece));
         for frame in &self.batch {
-            frame.pieces(region).for_each(|piece| tally.append(piece));
             frame.for_each_name(region, &mut self.name_scratch, |name, minute, count| {
                 shared.counters.add(name, count);
                 tally.add_events(name, Some(minute), count);
@@ -243,15 +263,21 @@ impl Writer {
             skip -= self.batch[first].lines;
             first += 1;
         }
-        let kept = self.batch[first..].iter().flat_map(|frame| frame.pieces(region));
-        shared.recent.extend(skip, kept);
+        shared
+            .recent
+            .extend(skip, stored(region, &self.batch, &self.numbered, first));
     }
 
     fn tell_waiters(&mut self, mut sequence: u64) {
         let mut woken = false;
-        let mut end = self.live.length() - self.batch.iter().map(|frame| frame.bytes as u64).sum::<u64>();
+        let mut end = self.live.length()
+            - self
+                .batch
+                .iter()
+                .map(|frame| frame.stored_bytes as u64)
+                .sum::<u64>();
         for frame in &mut self.batch {
-            end += frame.bytes as u64;
+            end += frame.stored_bytes as u64;
             if let Some((level, waiter)) = frame.waiter.take() {
                 waiter.completion.written(sequence);
                 if level == Level::Synced {
@@ -289,6 +315,21 @@ impl Shared {
             std::thread::sleep(left.min(STOP_CHECK));
         }
     }
+}
+
+/// The bytes of a batch as they are in the log, from its frame `first` on. `numbered` has them where lines are numbered.
+fn stored<'b>(
+    region: &'b Region,
+    batch: &'b [Frame],
+    numbered: &'b [u8],
+    first: usize,
+) -> impl Iterator<Item = &'b [u8]> {
+    let (skipped, frames) = batch.split_at(first);
+    let skipped: usize = skipped.iter().map(|frame| frame.stored_bytes).sum();
+    let numbered = (!numbered.is_empty()).then(|| &numbered[skipped..]);
+    let frames = if numbered.is_some() { &[] } else { frames };
+    let plain = frames.iter().flat_map(|frame| frame.pieces(region));
+    numbered.into_iter().chain(plain)
 }
 
 /// An empty vector with the allocation of `slices`: the lifetime changes, the memory stays.

@@ -6,12 +6,11 @@
 //! Owner: the writer thread adds what it seals; everybody may look. What happens to the files themselves (compressed,
 //! uploaded, removed) is not kept here: who wants to read one looks where it is.
 
-use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::{Arc, RwLock};
 
 use super::fs::Fs;
-use super::lines::{Ending, for_each_line};
+use super::lines::for_each_line;
 use super::segment::{Family, Parts, SegmentId};
 use super::summary::{Summary, Tally};
 
@@ -160,21 +159,15 @@ impl Catalog {
         }
     }
 
-    /// Takes from `missing` the lines of sealed files at position `from` and behind.
+    /// Calls `each` with the lines of sealed files at position `from` and behind; of the file in which that lies, with all.
     ///
     /// # Errors
     /// What reading the files says.
-    pub fn take_found(&self, from: u64, missing: &mut HashMap<&[u8], u64>) -> io::Result<()> {
+    pub fn for_each_line_from(&self, from: u64, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         for segment in self.segments().iter().filter(|segment| segment.end() > from) {
-            let Some(mut file) = self.open_file(segment.id())? else {
-                continue;
-            };
-            let ending = for_each_line(&mut file, |line| {
-                if let Some(count) = missing.get_mut(line) {
-                    *count = count.saturating_sub(1);
-                }
-            })?;
-            debug_assert!(ending == Ending::Whole || segment.summary.bytes == 0);
+            if let Some(mut file) = self.open_file(segment.id())? {
+                for_each_line(&mut file, &mut each)?;
+            }
         }
         Ok(())
     }

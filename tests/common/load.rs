@@ -210,6 +210,8 @@ impl Worker {
 /// What the log must hold after all rounds so far.
 #[derive(Debug)]
 pub struct Books {
+    /// Whether lines have numbers.
+    numbered: bool,
     reader: Reader,
     attempted: HashSet<u64>,
     acknowledged: HashSet<u64>,
@@ -222,8 +224,9 @@ pub struct Books {
 
 impl Books {
     /// Books for the log at `path`, which begins empty.
-    pub fn new(path: &Path) -> Self {
+    pub fn new(path: &Path, numbered: bool) -> Self {
         Self {
+            numbered,
             reader: Reader::new(path),
             attempted: HashSet::new(),
             acknowledged: HashSet::new(),
@@ -253,6 +256,12 @@ impl Books {
             assert!(self.attempted.contains(&id), "{context}: nobody sent {id:x}");
             assert!(self.stored_set.insert(id), "{context}: {id:x} is there twice");
             self.stored.push(id);
+            let number = self.numbered.then_some(self.stored.len() as u64);
+            assert_eq!(
+                event["seq"].as_u64(),
+                number,
+                "{context}: the line's number: {line}"
+            );
             if self.acknowledged.contains(&id)
                 && let Some(before) = self.latest.insert(sender(id), id)
             {

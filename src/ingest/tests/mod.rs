@@ -66,6 +66,7 @@ fn config(directory: &Path) -> EngineConfig {
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         page_cache: None,
+        line_seq: false,
         rotation: RotationPolicy {
             bytes: None,
             every: None,

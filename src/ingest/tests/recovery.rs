@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::super::blocks::{BLOCK_BYTES, Block, HEADER_BYTES, PAYLOAD_BYTES, PREFACE_BYTES};
 use super::super::frame::{Frame, blocks_for};
+use super::super::header::Placement;
 use super::super::journal::{Journal, Place, Remains};
 use super::super::recovery::{Recovered, recover};
 use super::{body, line_of, lines_of, split};
@@ -73,7 +74,11 @@ impl Process {
     /// Gives the frames their places from `place` on; answers where they end.
     fn place(&self, frames: &[Frame], mut place: u64) -> u64 {
         for frame in frames {
-            self.journal.region().header(frame.head()).place(place);
+            let placement = Placement {
+                position: place,
+                first_seq: 0,
+            };
+            self.journal.region().header(frame.head()).place(placement);
             place += frame.bytes as u64;
         }
         place
@@ -132,7 +137,7 @@ impl<'a> Site<'a> {
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
         let catalog = Catalog::open(Arc::clone(&fs), Family::of(&log), 100)?;
         let mut live = LiveFile::open(fs, &log)?;
-        recover(remains.as_ref(), &mut live, &catalog)
+        recover(remains.as_ref(), &mut live, &catalog, false)
     }
 
     /// Recovers with so many bytes of space, then with so many more, and so on, and at last with all there is.
