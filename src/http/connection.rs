@@ -1,11 +1,12 @@
 //! One connection's loop: requests out of the input, answers into the output, one write a burst.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::body::{Body, Framing, Incoming, Rest};
+use super::body::{Body, Framing, Incoming, Kept, Rest};
 use super::chunked::Decoder;
 use super::deadline::Watch;
 use super::output::{Output, Turn};
@@ -230,12 +231,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
                 left: head.content_length,
             },
         };
-        let mut incoming = Incoming::new(&mut self.wire, &mut self.input, framing, continue_owed);
+        let kept = Cell::new(0);
+        let kept = Kept::of(&kept);
+        let mut incoming = Incoming::new(&mut self.wire, &mut self.input, framing, continue_owed, kept);
         self.is_unsettled = true;
         self.is_in_call = true;
         self.output.begin_turn(turn);
         let mut path_room = String::new();
-        let mut request = Request::new(head, Body::on_its_way(&mut incoming), &mut path_room);
+        let mut request = Request::new(head, Body::on_its_way(&mut incoming, kept), &mut path_room);
         self.service.call(&mut request, &mut self.output);
         let is_last = self.output.end_turn();
         self.is_in_call = false;
@@ -252,7 +255,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
             Rest::Discardable(framing) => {
                 // The answer does not wait for what nobody reads.
                 self.flush()?;
-                let rest = Incoming::new(&mut self.wire, &mut self.input, framing, false);
+                let kept = Kept::nothing();
+                let rest = Incoming::new(&mut self.wire, &mut self.input, framing, false, kept);
                 match rest.discard(DISCARD_BYTES_MAX) {
                     true => Ok(Next::Request),
                     false => Ok(Next::EndWithInput),

@@ -70,9 +70,11 @@ impl Timeouts {
         }
     }
 
-    /// How much longer a body may take for `count` bytes of it that have come. Rounded in the peer's favour.
-    pub(super) fn worth_of(&self, count: usize) -> Time {
-        match self.body_rate_min {
+    /// How much longer a body may take for `count` bytes of it that have come, while `kept` bytes are held for it: they
+    /// have to come at a rate that would bring all of those in time. Rounded in the peer's favour.
+    pub(super) fn worth_of(&self, count: usize, kept: usize) -> Time {
+        let rate_of_kept = kept as u64 / Limits::KEPT_WITHIN.as_secs();
+        match self.body_rate_min.max(rate_of_kept) {
             // Without a rate each byte is worth the whole grace: only standing still is limited.
             0 => self.body_grace,
             rate => (count as u64 * 1_000_000).div_ceil(rate),

@@ -42,8 +42,8 @@
 //! rests for 100 ms at a time; waiting peers stay in the listen queue.
 //!
 //! **When the peer is slow.** Writing parks the coroutine, and no further input is read: memory does not grow.
-//! Everything that is waited for has a limit ([`Limits`]): a head, however it is dripped in; a body, by its rate and the
-//! longest pause; the next request; a write that makes no progress. A request that has begun is answered 408, where
+//! Everything that is waited for has a limit ([`Limits`]): a head, however it is dripped in; a body, by its rate, which
+//! rises with what the service keeps of it, and the longest pause; the next request; a write that makes no progress. A request that has begun is answered 408, where
 //! nothing was asked or the peer does not read the connection just ends. While the service works there is no limit but its own.
 //!
 //! A connection that ends while its peer may still be sending (a head that is no request, a large body nobody
@@ -81,7 +81,7 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, Kept};
 pub use coding::Decoded;
 pub use labels::{Answered, HeaderLines};
 pub use listener::{Address, Listener};
@@ -163,7 +163,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a head may take from its first byte, and the first one of a connection from when that was accepted.
     pub head_timeout: Duration,
-    /// Bytes a second that a body comes with at the least, on average; 0 for no such limit.
+    /// Bytes a second that a body comes with at the least, on average; 0 for no such limit. More are asked for where
+    /// the service keeps much of it ([`Limits::KEPT_WITHIN`]).
     pub body_rate_min: u64,
     /// How long a body may stand still, and how far it may fall behind its rate.
     pub body_grace: Duration,
@@ -214,6 +215,10 @@ impl Limits {
     pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     /// Below any network that still serves a browser, and yet a body of 1 MiB is through after 17 minutes at the latest.
     pub const BODY_RATE_MIN: u64 = 1024;
+    /// What a service keeps of a body must be able to arrive within this time at the rate that the body has to hold.
+    /// Without that a peer could have much of a large body kept for hours, for a trickle. Ten minutes are patient with
+    /// slow uplinks: 64 MiB at 110 KiB a second.
+    pub const KEPT_WITHIN: Duration = Duration::from_secs(600);
     /// As for a head: a train goes through a tunnel, a phone changes its cell.
     pub const BODY_GRACE: Duration = Duration::from_secs(10);
     /// What nginx has by default: above the 60 s after which common clients and proxies close themselves, so that it is

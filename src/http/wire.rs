@@ -97,8 +97,8 @@ impl Input {
 pub(super) enum Awaited {
     /// The next request: between two of them a stopping server may end the connection.
     Request,
-    /// More of a body, whose request is to be answered in any case.
-    Body,
+    /// More of a body, whose request is to be answered in any case. The service holds so many bytes for it.
+    Body { kept: usize },
 }
 
 /// How a wait for input ended.
@@ -177,7 +177,7 @@ impl<S: Socket> Wire<S> {
     /// When the wait that begins now has lasted too long.
     fn patience(&mut self, input: &Input, awaited: Awaited) -> Time {
         let limit = match awaited {
-            Awaited::Body => self.body_credit,
+            Awaited::Body { .. } => self.body_credit,
             Awaited::Request if self.rest_until != NEVER => return self.rest_until,
             Awaited::Request if self.head_until != NEVER => return self.head_until,
             Awaited::Request if input.is_empty() => self.watch.timeouts().idle,
@@ -228,8 +228,8 @@ impl<S: Socket> Wire<S> {
                     self.drained = count < asked;
                     input.filled(count);
                     self.rest_until = NEVER;
-                    if awaited == Awaited::Body {
-                        self.earn(count, began);
+                    if let Awaited::Body { kept } = awaited {
+                        self.earn(count, kept, began);
                     }
                     return Ok(Filled::More);
                 }
@@ -253,12 +253,12 @@ impl<S: Socket> Wire<S> {
         }
     }
 
-    /// Settles a wait for a part of a body that began at `began` and brought `count` bytes. What is earned beyond the
-    /// grace is lost: a fast beginning does not pay for standing still later.
-    fn earn(&mut self, count: usize, began: Time) {
+    /// Settles a wait for a part of a body that began at `began` and brought `count` bytes, while `kept` were held for
+    /// it. What is earned beyond the grace is lost: a fast beginning does not pay for standing still later.
+    fn earn(&mut self, count: usize, kept: usize, began: Time) {
         let timeouts = self.watch.timeouts();
         let left = self.body_credit.saturating_sub(self.watch.now() - began);
-        self.body_credit = (left + timeouts.worth_of(count)).min(timeouts.body_grace);
+        self.body_credit = (left + timeouts.worth_of(count, kept)).min(timeouts.body_grace);
     }
 
     /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long.

@@ -13,6 +13,9 @@ use super::*;
 
 const SECOND: Time = 1_000_000;
 
+/// More of a body of which nothing is kept.
+const BODY: Awaited = Awaited::Body { kept: 0 };
+
 /// What happens to a scripted socket, one step for each wait; reads and writes between take what is there.
 enum Step {
     /// Bytes arrive so much later.
@@ -107,7 +110,7 @@ fn fill_all(wire: &mut Wire<Scripted>, control: &Control, awaited: Awaited) -> (
         match wire.fill(&mut input, awaited).unwrap() {
             Filled::More => {
                 // A head stays in the input until it is whole; a body is used up.
-                if awaited == Awaited::Body {
+                if awaited != Awaited::Request {
                     count += input.unused().len();
                     input.consume(input.unused().len());
                 } else {
@@ -171,7 +174,7 @@ fn a_slow_body_is_read_as_long_as_it_keeps_its_rate() {
     // A byte each 950 microseconds is more than 1 KiB a second; for far longer than the grace.
     let steady = (0..100_000).map(|_| Step::Arrives(950, b"x"));
     let (mut wire, control) = wire(steady.chain([Step::Silence]));
-    let (count, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (count, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!((count, end), (100_000, Filled::TooSlow));
     assert_after(95 * SECOND + micros(Limits::BODY_GRACE), at);
 }
@@ -181,7 +184,7 @@ fn a_body_below_its_rate_ends_when_the_grace_is_used_up() {
     // Half the rate: each second costs half a second of the grace.
     let half = (0..19).map(|_| Step::Arrives(SECOND, &[b'x'; 512]));
     let (mut wire, control) = wire(half.chain([Step::Silence]));
-    let (count, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (count, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!((count, end), (19 * 512, Filled::TooSlow));
     assert_after(2 * micros(Limits::BODY_GRACE) - SECOND / 2, at);
 }
@@ -189,19 +192,37 @@ fn a_body_below_its_rate_ends_when_the_grace_is_used_up() {
 #[test]
 fn a_fast_beginning_does_not_pay_for_standing_still() {
     let (mut wire, control) = wire([Step::Arrives(SECOND, &[b'x'; 8192]), Step::Silence]);
-    let (count, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (count, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!((count, end), (8192, Filled::TooSlow));
     assert_after(SECOND + micros(Limits::BODY_GRACE), at);
+}
+
+#[test]
+fn the_more_is_kept_of_a_body_the_faster_its_rest_has_to_come() {
+    // 60 MiB in ten minutes are 105 KiB a second; half of that each second costs half a second of the grace.
+    let kept = Awaited::Body { kept: 60 << 20 };
+    let [half, enough] = [52_428, 104_858].map(|rate| vec![b'x'; rate].leak() as &'static [u8]);
+    let trickle = (0..19).map(|_| Step::Arrives(SECOND, half));
+    let (mut wire, control) = wire(trickle.chain([Step::Silence]));
+    let (count, end, at) = fill_all(&mut wire, &control, kept);
+    assert_eq!((count, end), (19 * half.len(), Filled::TooSlow));
+    assert_after(2 * micros(Limits::BODY_GRACE) - SECOND / 2, at);
+    // At that rate it may go on.
+    let steady = (0..100).map(|_| Step::Arrives(SECOND, enough));
+    let (mut wire, control) = self::wire(steady.chain([Step::Silence]));
+    let (count, end, at) = fill_all(&mut wire, &control, kept);
+    assert_eq!((count, end), (100 * enough.len(), Filled::TooSlow));
+    assert_after(100 * SECOND + micros(Limits::BODY_GRACE), at);
 }
 
 #[test]
 fn a_request_gives_the_next_body_its_whole_grace() {
     let (mut wire, control) = wire([Step::Arrives(9 * SECOND, b"x"), Step::Silence]);
     let mut input = Input::new();
-    assert_eq!(wire.fill(&mut input, Awaited::Body).unwrap(), Filled::More);
+    assert_eq!(wire.fill(&mut input, BODY).unwrap(), Filled::More);
     input.consume(1);
     wire.end_request();
-    let (_, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (_, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!(end, Filled::TooSlow);
     assert_after(9 * SECOND + micros(Limits::BODY_GRACE), at);
 }
