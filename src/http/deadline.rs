@@ -70,6 +70,11 @@ impl Timeouts {
         }
     }
 
+    /// How long a body may keep its connection waiting before it has earned more.
+    pub(super) fn body_credit_max(&self) -> i64 {
+        signed(self.body_grace)
+    }
+
     /// How much longer a body may take for `count` bytes of it that have come, while `kept` bytes are held for it: they
     /// have to come at a rate that would bring all of those in time. Rounded in the peer's favour.
     pub(super) fn worth_of(&self, count: usize, kept: usize) -> Time {
@@ -84,6 +89,11 @@ impl Timeouts {
 
 pub(super) fn micros(duration: Duration) -> Time {
     duration.as_micros().try_into().unwrap_or(NEVER)
+}
+
+/// A time as a difference.
+pub(super) fn signed(time: Time) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 /// What the patrol knows of a connection.

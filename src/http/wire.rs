@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadline::{NEVER, Time, Watch, Watched, micros};
+use super::deadline::{NEVER, Time, Watch, Watched, micros, signed};
 use super::socket::Socket;
 
 /// Input buffer of a connection, in bytes: some twenty small requests.
@@ -129,8 +129,10 @@ pub(super) struct Wire<S> {
     hang_up: bool,
     /// When the head that is awaited must be there, once it has begun. [`NEVER`] between requests.
     head_until: Time,
-    /// How much longer the peer may keep a body waiting: spent by waiting, earned by bytes, at most the grace.
-    body_credit: Time,
+    /// How much longer the peer may keep a body waiting, in microseconds: spent by waiting, earned by bytes, at most the
+    /// grace. Below zero when bytes came too late: they are taken, but the debt stays, or whoever sends a little
+    /// within each round of the clock could do so for ever.
+    body_credit: i64,
     /// While the connection is at rest, when it has waited for the next request for too long. [`NEVER`] otherwise.
     rest_until: Time,
 }
@@ -140,7 +142,7 @@ impl<S: Socket> Wire<S> {
     pub(super) fn new(socket: S, watch: Watch) -> Self {
         Self {
             head_until: watch.after(watch.timeouts().head),
-            body_credit: watch.timeouts().body_grace,
+            body_credit: watch.timeouts().body_credit_max(),
             socket,
             watch,
             drained: false,
@@ -161,7 +163,7 @@ impl<S: Socket> Wire<S> {
     /// A request has been taken out of the input with its body: limits of head and body begin anew.
     pub(super) fn end_request(&mut self) {
         self.head_until = NEVER;
-        self.body_credit = self.watch.timeouts().body_grace;
+        self.body_credit = self.watch.timeouts().body_credit_max();
     }
 
     /// Parks until the socket changes, somebody wakes the connection, or `until` has passed.
@@ -177,7 +179,7 @@ impl<S: Socket> Wire<S> {
     /// When the wait that begins now has lasted too long.
     fn patience(&mut self, input: &Input, awaited: Awaited) -> Time {
         let limit = match awaited {
-            Awaited::Body { .. } => self.body_credit,
+            Awaited::Body { .. } => return self.watch.after(0).saturating_add_signed(self.body_credit),
             Awaited::Request if self.rest_until != NEVER => return self.rest_until,
             Awaited::Request if self.head_until != NEVER => return self.head_until,
             Awaited::Request if input.is_empty() => self.watch.timeouts().idle,
@@ -257,8 +259,10 @@ impl<S: Socket> Wire<S> {
     /// it. What is earned beyond the grace is lost: a fast beginning does not pay for standing still later.
     fn earn(&mut self, count: usize, kept: usize, began: Time) {
         let timeouts = self.watch.timeouts();
-        let left = self.body_credit.saturating_sub(self.watch.now() - began);
-        self.body_credit = (left + timeouts.worth_of(count, kept)).min(timeouts.body_grace);
+        let spent = signed(self.watch.now() - began);
+        let earned = signed(timeouts.worth_of(count, kept));
+        let credit = self.body_credit.saturating_sub(spent).saturating_add(earned);
+        self.body_credit = credit.min(timeouts.body_credit_max());
     }
 
     /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long.

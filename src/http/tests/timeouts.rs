@@ -190,6 +190,16 @@ fn a_body_below_its_rate_ends_when_the_grace_is_used_up() {
 }
 
 #[test]
+fn a_body_in_crumbs_is_held_to_its_rate_however_often_they_come() {
+    // Ten bytes a second, more often than the clock goes round.
+    let crumbs = (0..1000).map(|_| Step::Arrives(SECOND / 10, b"x"));
+    let (mut wire, control) = wire(crumbs);
+    let (_, end, at) = fill_all(&mut wire, &control, BODY);
+    assert_eq!(end, Filled::TooSlow);
+    assert_after(micros(Limits::BODY_GRACE), at);
+}
+
+#[test]
 fn a_fast_beginning_does_not_pay_for_standing_still() {
     let (mut wire, control) = wire([Step::Arrives(SECOND, &[b'x'; 8192]), Step::Silence]);
     let (count, end, at) = fill_all(&mut wire, &control, BODY);
