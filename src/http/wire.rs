@@ -267,17 +267,22 @@ impl<S: Socket> Wire<S> {
 
     /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long.
     pub(super) fn write_all(&mut self, mut from: &[u8]) -> io::Result<()> {
-        let mut until = None;
+        // Until when the peer may leave so many bytes unread that the socket has taken and not sent.
+        let mut stalled: Option<(usize, Time)> = None;
         while !from.is_empty() {
             match self.socket.write(from) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     from = &from[count..];
-                    until = None;
+                    stalled = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let timeout = self.watch.timeouts().write;
-                    let until = *until.get_or_insert_with(|| self.watch.after(timeout));
+                    let unsent = self.socket.unsent();
+                    let until = match stalled {
+                        Some((before, until)) if unsent >= before => until,
+                        _ => self.watch.after(self.watch.timeouts().write),
+                    };
+                    stalled = Some((unsent, until));
                     if self.watch.now() >= until {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read"));
                     }
