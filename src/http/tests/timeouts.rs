@@ -63,6 +63,12 @@ impl Socket for Scripted {
             clock.set(clock.now() + after);
         };
         match step.expect("nobody waits for longer than the script") {
+            Step::Arrives(after, bytes) if clock.now() + after >= deadline => {
+                // The patrol comes first.
+                let left = clock.now() + after - deadline;
+                clock.set(deadline);
+                self.steps.push_front(Step::Arrives(left, bytes));
+            }
             Step::Arrives(after, bytes) => {
                 later(after);
                 self.incoming.extend(bytes);
