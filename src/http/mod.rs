@@ -25,6 +25,7 @@
 //!   of a body is ever read as a request.
 //! - A read that came back short is not followed by another before an event; after a hang-up the socket is
 //!   read to its end, for which the edge-triggered registration gives no further event.
+//! - Nothing follows what has left in part: after a write that failed or was given up the connection ends.
 //! - A panic of a service ends its connection and nothing else.
 //!
 //! **Bounds.** Connections and head size: [`Limits`]; headers: 128; target: 8 KiB; chunk extensions and trailer fields

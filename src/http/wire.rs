@@ -135,6 +135,8 @@ pub(super) struct Wire<S> {
     body_credit: i64,
     /// While the connection is at rest, when it has waited for the next request for too long. [`NEVER`] otherwise.
     rest_until: Time,
+    /// A write has failed or was given up: what left of it may be half an answer, behind which there is no place for another.
+    write_failed: bool,
 }
 
 impl<S: Socket> Wire<S> {
@@ -148,6 +150,7 @@ impl<S: Socket> Wire<S> {
             drained: false,
             hang_up: false,
             rest_until: NEVER,
+            write_failed: false,
         }
     }
 
@@ -265,8 +268,21 @@ impl<S: Socket> Wire<S> {
         self.body_credit = credit.min(timeouts.body_credit_max());
     }
 
-    /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long.
-    pub(super) fn write_all(&mut self, mut from: &[u8]) -> io::Result<()> {
+    /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long. After a failure
+    /// nothing is written any more.
+    pub(super) fn write_all(&mut self, from: &[u8]) -> io::Result<()> {
+        if self.write_failed {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "an earlier write has failed",
+            ));
+        }
+        let written = self.write_on(from);
+        self.write_failed = written.is_err();
+        written
+    }
+
+    fn write_on(&mut self, mut from: &[u8]) -> io::Result<()> {
         // Until when the peer may leave so many bytes unread that the socket has taken and not sent.
         let mut stalled: Option<(usize, Time)> = None;
         while !from.is_empty() {

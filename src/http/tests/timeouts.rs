@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use super::super::connection::Connection;
 use super::super::control::{Control, Kind, Slot};
 use super::super::deadline::{NEVER, Time, micros};
 use super::super::socket::{Events, Registered, Socket};
@@ -35,6 +36,7 @@ struct Scripted {
     incoming: VecDeque<u8>,
     /// Room in the send buffer.
     room: usize,
+    written: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Socket for Scripted {
@@ -48,6 +50,7 @@ impl Socket for Scripted {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let count = from.len().min(self.room);
         self.room -= count;
+        self.written.lock().unwrap().extend_from_slice(&from[..count]);
         match count {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
@@ -93,18 +96,24 @@ impl Socket for Scripted {
 
 /// A wire whose socket follows `steps`, and the clock it goes by.
 fn wire(steps: impl IntoIterator<Item = Step>) -> (Wire<Scripted>, Arc<Control>) {
+    let (socket, control) = socket(steps);
+    let watch = socket.slot.watch();
+    (Wire::new(socket, watch), control)
+}
+
+fn socket(steps: impl IntoIterator<Item = Step>) -> (Scripted, Arc<Control>) {
     let control = Control::new(Limits::default());
     let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
     let slot = Slot::enter(&control, registered.waker(), Kind::Connection);
-    let watch = slot.watch();
     let socket = Scripted {
         slot,
         control: control.clone(),
         steps: steps.into_iter().collect(),
         incoming: VecDeque::new(),
         room: 0,
+        written: Arc::default(),
     };
-    (Wire::new(socket, watch), control)
+    (socket, control)
 }
 
 /// Fills and uses up until something else than input comes; the bytes that came, and when the end came.
@@ -258,6 +267,28 @@ fn a_write_may_stall_for_its_time_but_not_longer() {
         4 * 29 * SECOND + micros(Limits::WRITE_TIMEOUT),
         control.clock.now(),
     );
+}
+
+#[test]
+fn nothing_follows_an_interim_answer_that_was_given_up_half_way() {
+    let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let steps = [
+        Step::Arrives(SECOND, head),
+        Step::Reads(SECOND, 10),
+        Step::Silence,
+        // Room for an answer, if anybody tried.
+        Step::Reads(SECOND, 1000),
+    ];
+    let (socket, _control) = socket(steps);
+    let (watch, written) = (socket.slot.watch(), socket.written.clone());
+    let service = || TestService {
+        scratch: Vec::new(),
+        owed: Vec::new(),
+        gate: Gate::default(),
+    };
+    Connection::new(Box::new(socket), service, watch).run();
+    let written = written.lock().unwrap();
+    assert_eq!(String::from_utf8_lossy(&written), "HTTP/1.1 1");
 }
 
 #[test]
