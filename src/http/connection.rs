@@ -105,14 +105,24 @@ impl<S: Socket, V: Service> Connection<S, V> {
                     "a service panicked; its connection is closed"
                 );
                 if self.is_in_call && self.output.fail_turn() {
-                    // Best effort: the peer learns more from a 500 than from a closed connection.
-                    if self.wire.write_all(self.output.ready()).is_ok() {
-                        self.wire.linger(&mut self.input);
-                    }
+                    self.tell_failure();
                 }
             }
         }
         self.wire.spare(&mut self.input);
+    }
+
+    /// Best effort: the peer learns more from a 500 than from a closed connection.
+    fn tell_failure(&mut self) {
+        if self.wire.write_all(self.output.ready()).is_err() {
+            return;
+        }
+        // The service is in an unknown state, so it may panic again.
+        let report = || self.output.report(&mut self.service);
+        if catch_unwind(AssertUnwindSafe(report)).is_err() {
+            tracing::error!("a service that had panicked did so again when it was told of the answer");
+        }
+        self.wire.linger(&mut self.input);
     }
 
     fn serve(&mut self) -> io::Result<()> {

@@ -38,7 +38,8 @@
 //! is something to read. One that has waited for a second gives back everything else too, the used part of its
 //! stack included ([`Service::rest`]), and costs some 10 KiB, of which 8 are the two ends of its stack.
 //!
-//! **When full.** A surplus connection gets a 503 and is closed (over TLS, which would need a handshake first, it is
+//! **When full.** A surplus connection gets a 503, which [`MakeService::refused`] is told of, and is closed (over TLS, which
+//! would need a handshake first, it is
 //! closed). Without descriptors or memory the acceptor
 //! rests for 100 ms at a time; waiting peers stay in the listen queue.
 //!
@@ -120,7 +121,7 @@ pub trait Service: Send + 'static {
     }
 
     /// An answer has left; in the order of the requests. Those of the connection itself, to what is no request, are told
-    /// too, and are not tracked.
+    /// too, and are not tracked; so is the 500 after a panic of this service.
     fn answered(&mut self, answered: Answered) {
         let _ = answered;
     }
@@ -153,6 +154,12 @@ pub trait MakeService: Send + Sync + 'static {
 
     /// The service of a connection from `peer`; called on the connection's coroutine.
     fn make(&self, peer: Peer) -> Self::Service;
+
+    /// There was no room for a connection from `peer`, and no service was made for it: it was given this answer, or over
+    /// TLS none, and closed. Called on the acceptor's coroutine; must not park.
+    fn refused(&self, peer: Peer, answered: Option<Answered>) {
+        let _ = (peer, answered);
+    }
 }
 
 /// Bounds of a server.

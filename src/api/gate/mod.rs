@@ -106,6 +106,13 @@ impl Gate {
         }
     }
 
+    /// Logs a connection for which there was no room, and the answer that it got.
+    pub fn refused(&self, peer: Option<IpAddr>, answered: Option<&Answered>) {
+        if let Some(access) = &self.access {
+            access.log(None, peer, answered);
+        }
+    }
+
     /// Lines of the access log that were dropped, where there is one.
     pub fn access_lines_dropped(&self) -> Option<u64> {
         self.access.as_ref().map(AccessLog::dropped)
