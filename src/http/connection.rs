@@ -135,6 +135,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
                     }
                 }
                 Next::Input => {
+                    // Settling may take its time, and needs no input buffer.
+                    self.wire.spare(&mut self.input);
                     self.flush()?;
                     if self.input.is_empty() {
                         self.output.shrink();
@@ -344,7 +346,6 @@ impl<S: Socket, V: Service> Connection<S, V> {
 
     /// Gives back what is not needed for waiting.
     fn rest(&mut self) {
-        // One that is not back in the pool has grown.
         drop(self.input.release());
         self.output.release();
         self.head_copy = Vec::new();

@@ -29,7 +29,7 @@
 //! - A panic of a service ends its connection and nothing else.
 //!
 //! **Bounds.** Connections and head size: [`Limits`]; headers: 128; target: 8 KiB; chunk extensions and trailer fields
-//! of a body: 16 KiB each. Input buffer: 8 to 64 KiB, larger bodies
+//! of a body: 16 KiB each. Input buffer: 8 or 64 KiB, larger bodies
 //! pass through it in pieces, and how much of one is kept is the service's decision ([`Body::decoded`]'s
 //! limit). Output: flushed at 64 KiB; one answer may be larger, or streamed in chunks of 32 KiB; between bursts a
 //! connection keeps no more than 64 KiB of it. A steady keep-alive connection allocates nothing.
@@ -38,10 +38,9 @@
 //! is something to read. One that has waited for a second gives back everything else too, the used part of its
 //! stack included ([`Service::rest`]), and costs some 10 KiB, of which 8 are the two ends of its stack.
 //!
-//! **When full.** A surplus connection gets a 503, which [`MakeService::refused`] is told of, and is closed (over TLS, which
-//! would need a handshake first, it is
-//! closed). Without descriptors or memory the acceptor
-//! rests for 100 ms at a time; waiting peers stay in the listen queue.
+//! **When full.** A surplus connection gets a 503, of which [`MakeService::refused`] is told, and is closed (over TLS, which
+//! would need a handshake first, it is closed without). Without descriptors or memory the acceptor rests for 100 ms at a
+//! time; waiting peers stay in the listen queue.
 //!
 //! **When the peer is slow.** Writing parks the coroutine, and no further input is read: memory does not grow.
 //! Everything that is waited for has a limit ([`Limits`]): a head, however it is dripped in; a body, by its rate, which

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::deadline::{NEVER, Time, Watch, Watched, micros, signed};
+use super::pool::Pool;
 use super::socket::Socket;
 
 /// Input buffer of a connection, in bytes: some twenty small requests.
 pub(super) const INPUT_BYTES_START: usize = 8 * 1024;
-/// What the input buffer may grow to, in bytes. Larger bodies pass through it piece by piece.
+/// The other size, for those that need more than that. Larger bodies pass through it piece by piece.
 pub(super) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a connection waits for its next request before it gives its memory back. Requests of one page or one
@@ -32,6 +33,8 @@ pub(super) struct Input {
     end: usize,
     /// The last read filled the whole room: there is probably more than the buffer takes.
     was_full: bool,
+    /// The next buffer is to be a large one: since the connection was last at rest one was too small.
+    is_large: bool,
 }
 
 impl Input {
@@ -41,6 +44,7 @@ impl Input {
             start: 0,
             end: 0,
             was_full: false,
+            is_large: false,
         }
     }
 
@@ -57,28 +61,46 @@ impl Input {
         self.start += count;
     }
 
-    /// There is nothing in the buffer, and it has not grown: any other will do as well.
+    /// There is a buffer, and nothing in it: any other will do as well.
     fn is_spare(&self) -> bool {
-        self.is_empty() && self.bytes.len() == INPUT_BYTES_START
+        self.is_empty() && !self.bytes.is_empty()
     }
 
-    /// Gives up the buffer, which holds nothing.
+    /// Gives up the buffer, which holds nothing. The next one will be of the same size.
+    fn give_up(&mut self) -> Vec<u8> {
+        assert!(self.is_empty(), "unused input is not thrown away");
+        self.is_large |= self.was_full;
+        self.was_full = false;
+        (self.start, self.end) = (0, 0);
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// As new, for a connection that has come to rest. The buffer, if it was not given up before.
     pub(super) fn release(&mut self) -> Vec<u8> {
         assert!(self.is_empty(), "unused input is not thrown away");
         std::mem::replace(self, Self::new()).bytes
     }
 
-    /// Room for a read, never empty: moves what is left to the front and grows where needed.
-    fn room(&mut self) -> &mut [u8] {
-        if self.start > 0 {
+    /// Room for a read, never empty: a buffer if there is none, a large one where that was or is full. What is left is
+    /// moved to the front.
+    fn room(&mut self, pool: &Pool) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = match self.is_large {
+                true => pool.take_large(),
+                false => pool.take(),
+            };
+        }
+        let left = self.end - self.start;
+        let is_short = self.was_full || left == self.bytes.len();
+        if is_short && self.bytes.len() < INPUT_BYTES_MAX {
+            let mut large = pool.take_large();
+            large[..left].copy_from_slice(self.unused());
+            pool.give(std::mem::replace(&mut self.bytes, large));
+            self.is_large = true;
+        } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
         }
-        if (self.was_full || self.end == self.bytes.len()) && self.bytes.len() < INPUT_BYTES_MAX {
-            let grown = (self.bytes.len() * 2).clamp(INPUT_BYTES_START, INPUT_BYTES_MAX);
-            self.bytes.resize(grown, 0);
-        }
+        (self.start, self.end) = (0, left);
         self.was_full = false;
         // The head limit is below the buffer's bound (checked in `serve`), and body pieces are used up before
         // the next read.
@@ -222,10 +244,7 @@ impl<S: Socket> Wire<S> {
                 self.wait(until.min(rest_at));
                 continue;
             }
-            if input.bytes.is_empty() {
-                input.bytes = self.watch.control.pool.take();
-            }
-            let room = input.room();
+            let room = input.room(&self.watch.control.pool);
             let asked = room.len();
             match self.socket.read(room) {
                 Ok(0) => return Ok(Filled::End),
@@ -254,7 +273,7 @@ impl<S: Socket> Wire<S> {
     /// Leaves the buffer to others if there is nothing in it.
     pub(super) fn spare(&self, input: &mut Input) {
         if input.is_spare() {
-            self.watch.control.pool.give(input.release());
+            self.watch.control.pool.give(input.give_up());
         }
     }
 
@@ -340,7 +359,7 @@ impl<S: Socket> Wire<S> {
         let mut discarded: usize = 0;
         while discarded < LINGER_BYTES_MAX && self.watch.now() < until {
             input.consume(input.unused().len());
-            match self.socket.read(input.room()) {
+            match self.socket.read(input.room(&self.watch.control.pool)) {
                 Ok(0) => return,
                 Ok(count) => discarded += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(until),
