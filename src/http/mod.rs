@@ -37,6 +37,7 @@
 //! **At rest.** A connection that waits with nothing in its input has no input buffer: it takes one from a pool when there
 //! is something to read. One that has waited for a second gives back everything else too, the used part of its
 //! stack included ([`Service::rest`]), and costs some 10 KiB, of which 8 are the two ends of its stack.
+//! What connections have freed goes back to the kernel a second or two later, also when nothing happens any more.
 //!
 //! **When full.** A surplus connection gets a 503, of which [`MakeService::refused`] is told, and is closed (over TLS, which
 //! would need a handshake first, it is closed without). Without descriptors or memory the acceptor rests for 100 ms at a
@@ -66,6 +67,7 @@ mod labels;
 mod listener;
 mod output;
 mod pool;
+mod purge;
 mod query;
 mod request;
 mod server;
