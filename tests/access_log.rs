@@ -126,6 +126,27 @@ fn each_request_has_a_line_that_tells_all_of_it_but_its_key() {
 }
 
 #[test]
+fn a_connection_that_finds_no_room_has_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let access = folder.path().join("access.jsonl");
+    let server = Launch::new(folder.path())
+        .set("METRICS_ACCESS_LOG", &access)
+        .set("METRICS_CONNECTIONS_MAX", "1")
+        .start();
+    let mut client = server.connect();
+    client.post(EVENT, EVENT_BODY).expect(202);
+    let refused = server.connect().answer().expect(503);
+    let entry = &await_entries(&access, 2)[1];
+    let id = refused.header("x-request-id").expect("every error has one");
+    assert_eq!(entry["request_id"], id);
+    assert_eq!(
+        (&entry["status"], &entry["peer"]),
+        (&503.into(), &"127.0.0.1".into())
+    );
+    assert_eq!((&entry["method"], &entry["target"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
 fn answers_of_a_burst_are_logged_in_their_order_each_with_its_length() {
     let folder = tempfile::tempdir().unwrap();
     let access = folder.path().join("access.jsonl");

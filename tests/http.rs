@@ -348,3 +348,55 @@ fn health_tells_the_ring_and_whether_the_log_is_there() {
     client.post(EVENT, &event(1)).expect(202);
     assert_eq!(client.get(HEALTH).expect(200).json()["sink_exists"], true);
 }
+
+#[test]
+fn a_page_whose_name_points_to_this_machine_can_write_and_not_read() {
+    let (_folder, _launch, server) = start();
+    let mut client = server.connect();
+    let asked = |method: &str, path: &str, host: &str, body: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    for host in [
+        "rebound.example",
+        "rebound.example:8001",
+        "127.0.0.1.rebound.example",
+    ] {
+        let refused = client
+            .call(asked("GET", BEHAVIOR, host, "").as_bytes())
+            .expect(403);
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("localhost"), "{detail}");
+        client
+            .call(asked("POST", EVENT, host, &event(1)).as_bytes())
+            .expect(202);
+        let health = client.call(asked("GET", HEALTH, host, "").as_bytes()).expect(200);
+        assert_eq!(
+            health.json().get("file"),
+            None,
+            "details are for those who may read"
+        );
+    }
+    for host in ["localhost", "127.0.0.1:8001", "[::1]:8001", "a.localhost:1"] {
+        client
+            .call(asked("GET", BEHAVIOR, host, "").as_bytes())
+            .expect(200);
+        let health = client.call(asked("GET", HEALTH, host, "").as_bytes()).expect(200);
+        assert!(health.json()["file"].is_string());
+    }
+    let mut old = server.connect();
+    old.send(format!("GET {BEHAVIOR} HTTP/1.0\r\n\r\n").as_bytes())
+        .unwrap();
+    old.answer().expect(200);
+    // Who has a key, or where reading is public, it is open by any name.
+    let key = "read0123456789abcdef";
+    for (setting, value) in [("METRICS_READ_KEYS", key), ("METRICS_PUBLIC_READS", "on")] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Launch::new(folder.path()).set(setting, value).start();
+        let path = format!("{BEHAVIOR}?key={key}");
+        let request = asked("GET", &path, "rebound.example", "");
+        server.connect().call(request.as_bytes()).expect(200);
+    }
+}

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::http::{self, BEHAVIOR, EVENT};
+use common::http::{self, BATCH, BEHAVIOR, EVENT};
 use common::server::{Launch, Server};
 use common::{PATIENCE, await_true};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -57,22 +57,41 @@ fn a_body_that_trickles_in_is_refused() {
         .set("METRICS_BODY_RATE_MIN", "1MiB")
         .start();
     let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!("POST {EVENT} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     // It never stands still for as long as it may, but is far below its rate.
+    assert_eq!(trickle(&mut stream, b" "), "HTTP/1.1 408");
+}
+
+#[test]
+fn who_has_much_of_a_body_kept_may_not_send_the_rest_in_a_trickle() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Launch::new(folder.path())
+        .set("METRICS_BODY_GRACE", "500ms")
+        .start();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let head = format!(
+        "POST {BATCH} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n[",
+        64 << 20
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![b' '; 40 << 20]).unwrap();
+    // 300 bytes in 10 ms are less than 40 MiB in ten minutes, and many times METRICS_BODY_RATE_MIN.
+    assert_eq!(trickle(&mut stream, &[b' '; 300]), "HTTP/1.1 408");
+}
+
+/// Sends `piece` some hundred times a second at the most, until the server says something: the beginning of that.
+fn trickle(stream: &mut TcpStream, piece: &[u8]) -> String {
     let deadline = Instant::now() + PATIENCE;
     stream.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     let mut answer = [0; 12];
-    let count = loop {
+    loop {
         assert!(Instant::now() < deadline, "the body is still being read");
-        stream.write_all(b" ").ok();
-        match stream.read(&mut answer) {
-            Ok(count) => break count,
-            Err(_) => continue,
+        stream.write_all(piece).ok();
+        if let Ok(count) = stream.read(&mut answer) {
+            return String::from_utf8_lossy(&answer[..count]).into_owned();
         }
-    };
-    assert_eq!(&answer[..count], b"HTTP/1.1 408");
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Session {
             return;
         };
         let shared = Arc::clone(&self.shared);
-        let (spare, held) = (&shared.spare, shared.budget.hold());
+        let (spare, held) = (&shared.spare, shared.budget.hold(request.body.kept()));
         let (mut unpacked, mut gathered, mut lines) = (spare.bytes(), spare.bytes(), spare.lines());
         let begin = self.intake.begin_batch();
         let mut storing = Storing {

@@ -6,11 +6,16 @@
 //! single event the body. Who finds nothing left is refused (503 with `Retry-After`) and keeps
 //! nothing.
 //!
+//! What a body has taken the connection is told ([`Kept`]), which asks the more of the peer's rate the more that is: who could
+//! hold a share of this for a trickle would shut everybody else out.
+//!
 //! Owner: shared by all sessions; a [`Held`] belongs to one request. Bound: `METRICS_INFLIGHT_BYTES_MAX`.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::http::Kept;
 
 /// What a body may have without asking: the connection's input buffer, which is there in any case.
 const FREE_BYTES: usize = 64 << 10;
@@ -30,10 +35,11 @@ impl Budget {
         }
     }
 
-    /// For one request, that holds nothing yet.
-    pub fn hold(&self) -> Held<'_> {
+    /// For one request, that holds nothing yet. `kept` is told what it takes.
+    pub fn hold<'b>(&'b self, kept: Kept<'b>) -> Held<'b> {
         Held {
             budget: self,
+            kept,
             granted: Cell::new(FREE_BYTES),
             used: Cell::new(0),
             exhausted: Cell::new(false),
@@ -44,6 +50,7 @@ impl Budget {
 /// What one request holds. Given back on drop.
 pub struct Held<'b> {
     budget: &'b Budget,
+    kept: Kept<'b>,
     granted: Cell<usize>,
     used: Cell<usize>,
     exhausted: Cell<bool>,
@@ -67,6 +74,7 @@ impl Held<'_> {
             .left
             .fetch_add(granted - FREE_BYTES, Ordering::Relaxed);
         self.used.set(0);
+        self.kept.set(0);
     }
 
     /// So many bytes are kept now, in all; whether they may be.
@@ -82,7 +90,11 @@ impl Held<'_> {
                     left.checked_sub(wanted)
                 });
             match taken {
-                Ok(_) => self.granted.set(self.granted.get() + wanted),
+                Ok(_) => {
+                    let granted = self.granted.get() + wanted;
+                    self.granted.set(granted);
+                    self.kept.set(granted - FREE_BYTES);
+                }
                 Err(_) => self.exhausted.set(true),
             }
         }
@@ -140,17 +152,35 @@ mod tests {
     #[test]
     fn bodies_share_what_there_is_and_give_it_back() {
         let budget = Budget::new(2 * STEP_BYTES);
-        let (small, large, other) = (budget.hold(), budget.hold(), budget.hold());
+        let hold = || budget.hold(Kept::nothing());
+        let (small, large, other) = (hold(), hold(), hold());
         assert!(read(&large, FREE_BYTES + 2 * STEP_BYTES));
         assert!(read(&small, FREE_BYTES));
         assert!(!read(&other, FREE_BYTES + 1));
         drop((large, other));
-        let other = budget.hold();
+        let other = hold();
         assert!(read(&other, FREE_BYTES + STEP_BYTES + 1));
         other.release();
         assert!(read(&other, FREE_BYTES + 2 * STEP_BYTES));
         assert!(!read(&other, 1));
         drop((small, other));
         assert_eq!(budget.left.into_inner(), 2 * STEP_BYTES);
+    }
+
+    #[test]
+    fn the_connection_is_told_what_is_taken_and_no_more() {
+        let (budget, told) = (Budget::new(2 * STEP_BYTES), Cell::new(0));
+        let held = budget.hold(Kept::of(&told));
+        assert!(held.keep(FREE_BYTES));
+        assert_eq!(told.get(), 0);
+        assert!(held.keep(FREE_BYTES + STEP_BYTES + 1));
+        assert_eq!(told.get(), 2 * STEP_BYTES);
+        held.release();
+        assert_eq!(told.get(), 0);
+        assert!(held.keep(FREE_BYTES + 1));
+        assert!(!held.keep(FREE_BYTES + 3 * STEP_BYTES));
+        assert_eq!(told.get(), STEP_BYTES);
+        drop(held);
+        assert_eq!(told.get(), 0);
     }
 }

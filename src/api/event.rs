@@ -31,7 +31,7 @@ impl Session {
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         let shared = Arc::clone(&self.shared);
-        let held = shared.budget.hold();
+        let held = shared.budget.hold(request.body.kept());
         let read = request
             .body
             .decoded(packed, shared.event_bytes_max, &mut self.unpacked)

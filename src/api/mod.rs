@@ -109,6 +109,10 @@ impl MakeService for Api {
             unpacked: Vec::new(),
         }
     }
+
+    fn refused(&self, peer: Peer, answered: Option<Answered>) {
+        self.shared.gate.refused(peer.ip(), answered.as_ref());
+    }
 }
 
 /// The service of one connection.

@@ -8,8 +8,9 @@ use crossbeam::queue::ArrayQueue;
 
 use crate::event::Lines;
 
-/// Most spare buffers of a kind.
-const SPARE_MAX: usize = 64;
+/// Most spare buffers of a kind: 16 MiB. Those of bodies that come slowly all come back at some time, but only as many
+/// as there are cores are needed at a moment.
+const SPARE_MAX: usize = 16;
 /// The largest spare buffer, in bytes: a batch of some thousand events.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 

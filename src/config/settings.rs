@@ -126,7 +126,8 @@ pub const SETTINGS: &[Setting] = &[
         value: "SIZE",
         default: "1KiB",
         help: "Bytes a second that a request body comes with at the least, on average; `0` for none. A phone at the edge \
-               of its cell is faster",
+               of its cell is faster. What is kept of a body (METRICS_INFLIGHT_BYTES_MAX) must besides be able to come \
+               within 10 minutes: 64 MiB at 110 KiB a second",
     },
     Setting {
         variable: "METRICS_BODY_GRACE",

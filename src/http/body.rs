@@ -1,5 +1,6 @@
 //! Request bodies: one reader, whether the body is already in memory or still on its way.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 
@@ -87,7 +88,35 @@ enum Source<'a> {
     /// What is left of a body that was in memory from the start.
     Whole(&'a [u8]),
     /// A body that is read as it comes.
-    OnItsWay(&'a mut dyn Pieces),
+    OnItsWay(&'a mut dyn Pieces, Kept<'a>),
+}
+
+/// How much memory the service holds for a body that is on its way. The service says so here, whatever it is that it keeps;
+/// the more that is, the faster the rest has to come ([`super::Limits::KEPT_WITHIN`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a>(Option<&'a Cell<usize>>);
+
+impl<'a> Kept<'a> {
+    /// What is set is found in `bytes`.
+    pub fn of(bytes: &'a Cell<usize>) -> Self {
+        Self(Some(bytes))
+    }
+
+    /// Nobody keeps anything, or nobody waits for more.
+    pub fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// So many bytes are kept from now on, in all.
+    pub fn set(self, bytes: usize) {
+        if let Some(kept) = self.0 {
+            kept.set(bytes);
+        }
+    }
+
+    fn get(self) -> usize {
+        self.0.map_or(0, Cell::get)
+    }
 }
 
 impl<'a> Body<'a> {
@@ -97,9 +126,17 @@ impl<'a> Body<'a> {
         }
     }
 
-    pub(super) fn on_its_way(pieces: &'a mut dyn Pieces) -> Self {
+    pub(super) fn on_its_way(pieces: &'a mut dyn Pieces, kept: Kept<'a>) -> Self {
         Self {
-            source: Source::OnItsWay(pieces),
+            source: Source::OnItsWay(pieces, kept),
+        }
+    }
+
+    /// Where the service says how much it keeps while the body comes.
+    pub fn kept(&self) -> Kept<'a> {
+        match &self.source {
+            Source::Whole(_) => Kept::nothing(),
+            Source::OnItsWay(_, kept) => *kept,
         }
     }
 
@@ -107,7 +144,7 @@ impl<'a> Body<'a> {
     pub fn length(&self) -> Option<u64> {
         match &self.source {
             Source::Whole(bytes) => Some(bytes.len() as u64),
-            Source::OnItsWay(pieces) => pieces.length(),
+            Source::OnItsWay(pieces, _) => pieces.length(),
         }
     }
 
@@ -115,7 +152,7 @@ impl<'a> Body<'a> {
     pub fn available(&mut self) -> Result<&[u8], BodyError> {
         match &mut self.source {
             Source::Whole(bytes) => Ok(bytes),
-            Source::OnItsWay(pieces) => pieces.available(),
+            Source::OnItsWay(pieces, _) => pieces.available(),
         }
     }
 
@@ -126,7 +163,7 @@ impl<'a> Body<'a> {
     pub fn consume(&mut self, count: usize) {
         match &mut self.source {
             Source::Whole(bytes) => *bytes = &bytes[count..],
-            Source::OnItsWay(pieces) => pieces.consume(count),
+            Source::OnItsWay(pieces, _) => pieces.consume(count),
         }
     }
 
@@ -134,7 +171,7 @@ impl<'a> Body<'a> {
     pub fn in_memory(&mut self) -> Option<&'a [u8]> {
         match &mut self.source {
             Source::Whole(bytes) => Some(std::mem::take(bytes)),
-            Source::OnItsWay(_) => None,
+            Source::OnItsWay(..) => None,
         }
     }
 }
@@ -192,6 +229,7 @@ pub(super) struct Incoming<'a, S> {
     framing: Framing,
     /// The peer waits for `100 Continue` before it sends.
     continue_owed: bool,
+    kept: Kept<'a>,
     /// Reading failed: there is nothing more to come.
     failed: bool,
 }
@@ -202,12 +240,14 @@ impl<'a, S: Socket> Incoming<'a, S> {
         input: &'a mut Input,
         framing: Framing,
         continue_owed: bool,
+        kept: Kept<'a>,
     ) -> Self {
         Self {
             wire,
             input,
             framing,
             continue_owed,
+            kept,
             failed: false,
         }
     }
@@ -267,7 +307,8 @@ impl<'a, S: Socket> Incoming<'a, S> {
             if std::mem::take(&mut self.continue_owed) {
                 self.wire.write_all(CONTINUE)?;
             }
-            self.wire.fill(self.input, Awaited::Body)
+            let kept = self.kept.get();
+            self.wire.fill(self.input, Awaited::Body { kept })
         })();
         let error = match filled {
             Ok(Filled::More) => return Ok(()),

@@ -1,11 +1,12 @@
 //! One connection's loop: requests out of the input, answers into the output, one write a burst.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::body::{Body, Framing, Incoming, Rest};
+use super::body::{Body, Framing, Incoming, Kept, Rest};
 use super::chunked::Decoder;
 use super::deadline::Watch;
 use super::output::{Output, Turn};
@@ -104,14 +105,24 @@ impl<S: Socket, V: Service> Connection<S, V> {
                     "a service panicked; its connection is closed"
                 );
                 if self.is_in_call && self.output.fail_turn() {
-                    // Best effort: the peer learns more from a 500 than from a closed connection.
-                    if self.wire.write_all(self.output.ready()).is_ok() {
-                        self.wire.linger(&mut self.input);
-                    }
+                    self.tell_failure();
                 }
             }
         }
         self.wire.spare(&mut self.input);
+    }
+
+    /// Best effort: the peer learns more from a 500 than from a closed connection.
+    fn tell_failure(&mut self) {
+        if self.wire.write_all(self.output.ready()).is_err() {
+            return;
+        }
+        // The service is in an unknown state, so it may panic again.
+        let report = || self.output.report(&mut self.service);
+        if catch_unwind(AssertUnwindSafe(report)).is_err() {
+            tracing::error!("a service that had panicked did so again when it was told of the answer");
+        }
+        self.wire.linger(&mut self.input);
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -124,6 +135,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
                     }
                 }
                 Next::Input => {
+                    // Settling may take its time, and needs no input buffer.
+                    self.wire.spare(&mut self.input);
                     self.flush()?;
                     if self.input.is_empty() {
                         self.output.shrink();
@@ -230,12 +243,14 @@ impl<S: Socket, V: Service> Connection<S, V> {
                 left: head.content_length,
             },
         };
-        let mut incoming = Incoming::new(&mut self.wire, &mut self.input, framing, continue_owed);
+        let kept = Cell::new(0);
+        let kept = Kept::of(&kept);
+        let mut incoming = Incoming::new(&mut self.wire, &mut self.input, framing, continue_owed, kept);
         self.is_unsettled = true;
         self.is_in_call = true;
         self.output.begin_turn(turn);
         let mut path_room = String::new();
-        let mut request = Request::new(head, Body::on_its_way(&mut incoming), &mut path_room);
+        let mut request = Request::new(head, Body::on_its_way(&mut incoming, kept), &mut path_room);
         self.service.call(&mut request, &mut self.output);
         let is_last = self.output.end_turn();
         self.is_in_call = false;
@@ -252,7 +267,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
             Rest::Discardable(framing) => {
                 // The answer does not wait for what nobody reads.
                 self.flush()?;
-                let rest = Incoming::new(&mut self.wire, &mut self.input, framing, false);
+                let kept = Kept::nothing();
+                let rest = Incoming::new(&mut self.wire, &mut self.input, framing, false, kept);
                 match rest.discard(DISCARD_BYTES_MAX) {
                     true => Ok(Next::Request),
                     false => Ok(Next::EndWithInput),
@@ -330,7 +346,6 @@ impl<S: Socket, V: Service> Connection<S, V> {
 
     /// Gives back what is not needed for waiting.
     fn rest(&mut self) {
-        // One that is not back in the pool has grown.
         drop(self.input.release());
         self.output.release();
         self.head_copy = Vec::new();

@@ -4,7 +4,7 @@
 //! The runtime's timers take a lock and wake a thread for each wait. Here a wait with a limit costs one load and one store:
 //! the connection stores when it wants to be woken at the latest, and the patrol, one plain thread, looks over all of them
 //! some times a second. It decides nothing: it wakes the coroutine, which looks at its socket first and gives up only
-//! if there is still nothing.
+//! if there is still nothing. As it is awake anyway, it also has the allocator give freed memory back (`purge.rs`).
 //!
 //! **Clock.** The patrol stores the time whenever it goes its round; nobody else looks at a clock. A connection therefore
 //! reckons from a time that is up to one round old, and adds a round: a limit is never cut short, and kept to within
@@ -25,6 +25,7 @@ use may::io::WaitIoWaker;
 
 use super::Limits;
 use super::control::Control;
+use super::purge::{PURGE_INTERVAL, purge};
 
 /// Longest time between two rounds. A round over 10,000 connections takes less than a millisecond; limits are seconds.
 const ROUND_MAX: Duration = Duration::from_millis(250);
@@ -70,9 +71,16 @@ impl Timeouts {
         }
     }
 
-    /// How much longer a body may take for `count` bytes of it that have come. Rounded in the peer's favour.
-    pub(super) fn worth_of(&self, count: usize) -> Time {
-        match self.body_rate_min {
+    /// How long a body may keep its connection waiting before it has earned more.
+    pub(super) fn body_credit_max(&self) -> i64 {
+        signed(self.body_grace)
+    }
+
+    /// How much longer a body may take for `count` bytes of it that have come, while `kept` bytes are held for it: they
+    /// have to come at a rate that would bring all of those in time. Rounded in the peer's favour.
+    pub(super) fn worth_of(&self, count: usize, kept: usize) -> Time {
+        let rate_of_kept = kept as u64 / Limits::KEPT_WITHIN.as_secs();
+        match self.body_rate_min.max(rate_of_kept) {
             // Without a rate each byte is worth the whole grace: only standing still is limited.
             0 => self.body_grace,
             rate => (count as u64 * 1_000_000).div_ceil(rate),
@@ -82,6 +90,11 @@ impl Timeouts {
 
 pub(super) fn micros(duration: Duration) -> Time {
     duration.as_micros().try_into().unwrap_or(NEVER)
+}
+
+/// A time as a difference.
+pub(super) fn signed(time: Time) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 /// What the patrol knows of a connection.
@@ -192,6 +205,7 @@ pub(super) fn start_patrol(control: &Arc<Control>) -> io::Result<()> {
 fn patrol(control: &Control) {
     let started = Instant::now();
     let round = Duration::from_micros(control.timeouts().round);
+    let mut purge_at = PURGE_INTERVAL;
     loop {
         let register = control.register();
         let occupied = |register: &mut super::control::Register| register.entered > 0;
@@ -205,6 +219,10 @@ fn patrol(control: &Control) {
         drop(register);
         let now = micros(started.elapsed());
         control.clock.set(now);
+        if now >= purge_at {
+            purge();
+            purge_at = now + PURGE_INTERVAL;
+        }
         for first in (0..).step_by(LOOKED_AT_ONCE) {
             // Slots that come meanwhile are behind, or have a deadline that is far off.
             let register = control.register();

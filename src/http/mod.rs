@@ -25,10 +25,11 @@
 //!   of a body is ever read as a request.
 //! - A read that came back short is not followed by another before an event; after a hang-up the socket is
 //!   read to its end, for which the edge-triggered registration gives no further event.
+//! - Nothing follows what has left in part: after a write that failed or was given up the connection ends.
 //! - A panic of a service ends its connection and nothing else.
 //!
 //! **Bounds.** Connections and head size: [`Limits`]; headers: 128; target: 8 KiB; chunk extensions and trailer fields
-//! of a body: 16 KiB each. Input buffer: 8 to 64 KiB, larger bodies
+//! of a body: 16 KiB each. Input buffer: 8 or 64 KiB, larger bodies
 //! pass through it in pieces, and how much of one is kept is the service's decision ([`Body::decoded`]'s
 //! limit). Output: flushed at 64 KiB; one answer may be larger, or streamed in chunks of 32 KiB; between bursts a
 //! connection keeps no more than 64 KiB of it. A steady keep-alive connection allocates nothing.
@@ -36,14 +37,15 @@
 //! **At rest.** A connection that waits with nothing in its input has no input buffer: it takes one from a pool when there
 //! is something to read. One that has waited for a second gives back everything else too, the used part of its
 //! stack included ([`Service::rest`]), and costs some 10 KiB, of which 8 are the two ends of its stack.
+//! What connections have freed goes back to the kernel a second or two later, also when nothing happens any more.
 //!
-//! **When full.** A surplus connection gets a 503 and is closed (over TLS, which would need a handshake first, it is
-//! closed). Without descriptors or memory the acceptor
-//! rests for 100 ms at a time; waiting peers stay in the listen queue.
+//! **When full.** A surplus connection gets a 503, of which [`MakeService::refused`] is told, and is closed (over TLS, which
+//! would need a handshake first, it is closed without). Without descriptors or memory the acceptor rests for 100 ms at a
+//! time; waiting peers stay in the listen queue.
 //!
 //! **When the peer is slow.** Writing parks the coroutine, and no further input is read: memory does not grow.
-//! Everything that is waited for has a limit ([`Limits`]): a head, however it is dripped in; a body, by its rate and the
-//! longest pause; the next request; a write that makes no progress. A request that has begun is answered 408, where
+//! Everything that is waited for has a limit ([`Limits`]): a head, however it is dripped in; a body, by its rate, which
+//! rises with what the service keeps of it, and the longest pause; the next request; a write that makes no progress. A request that has begun is answered 408, where
 //! nothing was asked or the peer does not read the connection just ends. While the service works there is no limit but its own.
 //!
 //! A connection that ends while its peer may still be sending (a head that is no request, a large body nobody
@@ -65,6 +67,7 @@ mod labels;
 mod listener;
 mod output;
 mod pool;
+mod purge;
 mod query;
 mod request;
 mod server;
@@ -81,7 +84,7 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, Kept};
 pub use coding::Decoded;
 pub use labels::{Answered, HeaderLines};
 pub use listener::{Address, Listener};
@@ -119,7 +122,7 @@ pub trait Service: Send + 'static {
     }
 
     /// An answer has left; in the order of the requests. Those of the connection itself, to what is no request, are told
-    /// too, and are not tracked.
+    /// too, and are not tracked; so is the 500 after a panic of this service.
     fn answered(&mut self, answered: Answered) {
         let _ = answered;
     }
@@ -152,6 +155,12 @@ pub trait MakeService: Send + Sync + 'static {
 
     /// The service of a connection from `peer`; called on the connection's coroutine.
     fn make(&self, peer: Peer) -> Self::Service;
+
+    /// There was no room for a connection from `peer`, and no service was made for it: it was given this answer, or over
+    /// TLS none, and closed. Called on the acceptor's coroutine; must not park.
+    fn refused(&self, peer: Peer, answered: Option<Answered>) {
+        let _ = (peer, answered);
+    }
 }
 
 /// Bounds of a server.
@@ -163,7 +172,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a head may take from its first byte, and the first one of a connection from when that was accepted.
     pub head_timeout: Duration,
-    /// Bytes a second that a body comes with at the least, on average; 0 for no such limit.
+    /// Bytes a second that a body comes with at the least, on average; 0 for no such limit. More are asked for where
+    /// the service keeps much of it ([`Limits::KEPT_WITHIN`]).
     pub body_rate_min: u64,
     /// How long a body may stand still, and how far it may fall behind its rate.
     pub body_grace: Duration,
@@ -214,6 +224,10 @@ impl Limits {
     pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
     /// Below any network that still serves a browser, and yet a body of 1 MiB is through after 17 minutes at the latest.
     pub const BODY_RATE_MIN: u64 = 1024;
+    /// What a service keeps of a body must be able to arrive within this time at the rate that the body has to hold.
+    /// Without that a peer could have much of a large body kept for hours, for a trickle. Ten minutes are patient with
+    /// slow uplinks: 64 MiB at 110 KiB a second.
+    pub const KEPT_WITHIN: Duration = Duration::from_secs(600);
     /// As for a head: a train goes through a tunnel, a phone changes its cell.
     pub const BODY_GRACE: Duration = Duration::from_secs(10);
     /// What nginx has by default: above the 60 s after which common clients and proxies close themselves, so that it is

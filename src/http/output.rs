@@ -431,6 +431,11 @@ impl Output {
         }
     }
 
+    /// The report of the only answer, for who has no service to tell.
+    pub(super) fn take_report(&mut self) -> Option<Answered> {
+        self.answered.pop()
+    }
+
     /// Tells the service of the answer that has been streamed.
     pub(super) fn report_stream(&mut self, bytes: u64, service: &mut impl Service) {
         if let Some(answered) = self.stream_answered.take() {
@@ -674,6 +679,6 @@ fn push_decimal(to: &mut Vec<u8>, mut value: u64) {
 }
 
 /// `{"detail":"<sentence>"}`.
-pub(super) fn detail_body(sentence: &str) -> Vec<u8> {
+fn detail_body(sentence: &str) -> Vec<u8> {
     serde_json::to_vec(&serde_json::json!({ "detail": sentence })).expect("a string is valid JSON")
 }

@@ -68,18 +68,20 @@ pub(super) fn parse<'h, 'b>(
     limits: &HeadLimits,
 ) -> Result<Option<Head<'h, 'b>>, Reject> {
     let head_bytes_max = limits.bytes_max;
+    // What is beyond the bound has no say, or the outcome would depend on how much has arrived by now.
+    let input = &input[..input.len().min(head_bytes_max)];
     let mut parsed = httparse::Request::new(&mut []);
     let bytes = match parsed.parse_with_uninit_headers(input, &mut room[..limits.headers_max]) {
-        Ok(httparse::Status::Complete(bytes)) if bytes <= head_bytes_max => bytes,
+        Ok(httparse::Status::Complete(bytes)) => bytes,
         Ok(httparse::Status::Partial) if input.len() < head_bytes_max => return Ok(None),
-        Ok(_) => return Err(too_large(&input[..head_bytes_max], limits)),
+        Ok(httparse::Status::Partial) => return Err(too_large(input, limits)),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(reject(431, "The request has too many headers."));
         }
         Err(httparse::Error::Version) => match bad_version(input) {
             Some(reject) => return Err(reject),
             None if input.len() < head_bytes_max => return Ok(None),
-            None => return Err(too_large(&input[..head_bytes_max], limits)),
+            None => return Err(too_large(input, limits)),
         },
         Err(_) => return Err(MALFORMED),
     };

@@ -11,12 +11,11 @@ use may::coroutine::Builder;
 
 use super::connection::Connection;
 use super::control::{Control, Kind, Slot};
-use super::date::Date;
 use super::deadline;
 use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
-use super::output::detail_body;
+use super::output::{Output, Turn};
 use super::socket::{Registered, Socket};
-use super::{HeadLimits, Limits, MakeService, Peer};
+use super::{Answered, HeadLimits, Limits, MakeService, Peer};
 
 /// How long the acceptor rests when the system has no descriptor or memory for a connection: long enough not
 /// to burn a core, short enough to be back when a connection has ended.
@@ -165,7 +164,8 @@ impl<A: Accept, M: MakeService> Acceptor<A, M> {
         let connections = self.control.register().connections;
         let stream = Registered::new(stream).map_err(not_would_block)?;
         if connections >= self.control.limits().connections_max {
-            self.accept.refusable(stream).as_mut().map(refuse);
+            let answered = self.accept.refusable(stream).as_mut().and_then(refuse);
+            self.make.refused(peer, answered);
             return Ok(());
         }
         let slot = Slot::enter(&self.control, stream.waker(), Kind::Connection);
@@ -215,17 +215,18 @@ fn not_would_block(error: io::Error) -> io::Error {
 
 /// Tells a surplus connection that there is no room, without waiting for anything: what fits into the empty
 /// send buffer is sent, and a request that is already there is read, as unread input would turn the closing
-/// into a reset.
-fn refuse(socket: &mut impl Socket) {
-    let body = detail_body("Too many connections.");
-    let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-         X-Content-Type-Options: nosniff\r\nRetry-After: 1\r\nDate: {}\r\nConnection: close\r\n\r\n",
-        body.len(),
-        String::from_utf8_lossy(Date::now().text())
-    );
-    let answer = [head.as_bytes(), &body].concat();
-    if socket.write(&answer).is_ok() && socket.shut_write().is_ok() {
+/// into a reset. What was answered, if it left.
+fn refuse(socket: &mut impl Socket) -> Option<Answered> {
+    let mut output = Output::new();
+    output.watch();
+    output.begin_turn(Turn {
+        close: true,
+        ..Turn::default()
+    });
+    output.detail(503, &[("Retry-After", "1")], "Too many connections.");
+    let sent = socket.write(output.ready());
+    if sent.is_ok() && socket.shut_write().is_ok() {
         let _ = socket.read(&mut [0; 4096]);
     }
+    output.take_report().filter(|_| sent.is_ok())
 }

@@ -64,6 +64,10 @@ pub trait Socket: Send + 'static {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize>;
     /// Writes what fits.
     fn write(&mut self, from: &[u8]) -> io::Result<usize>;
+    /// How much of a refused write is still here, sealed: less than at the refusal before, when the peer has read meanwhile.
+    fn unsent(&self) -> usize {
+        0
+    }
     /// Parks the coroutine until the socket changes or somebody wakes it; returns at once if that has happened
     /// since the last call.
     fn wait(&mut self) -> Events;

@@ -9,7 +9,7 @@
 //! server starts. All stacks of the runtime have the same size: it takes it from one process-wide setting, which is made
 //! before its first coroutine.
 //!
-//! This is the only module of the front end with `unsafe` in it.
+//! This and `purge.rs` are the only modules of the front end with `unsafe` in them.
 
 use std::ffi::c_void;
 

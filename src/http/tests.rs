@@ -31,11 +31,20 @@ struct Gate {
     wakers: Option<mpsc::Sender<StreamWaker>>,
     /// What those streams have to say: a word for each.
     words: Arc<AtomicUsize>,
+    /// Where it tells of answers that have left: status, length, and whether they were tracked.
+    reports: Option<mpsc::Sender<Report>>,
+}
+
+type Report = (u16, u64, bool);
+
+fn report_of(answered: &Answered) -> Report {
+    (answered.status, answered.bytes, answered.is_tracked)
 }
 
 impl Service for TestService {
     fn call(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let path = request.path();
+        output.track();
         match path {
             "/echo" => match read_whole(&mut request.body, &mut self.scratch) {
                 Ok(()) => output.json(200, &[], &self.scratch),
@@ -114,6 +123,16 @@ impl Service for TestService {
             }
         }
     }
+
+    fn watches(&self) -> bool {
+        self.gate.reports.is_some()
+    }
+
+    fn answered(&mut self, answered: Answered) {
+        let reports = self.gate.reports.as_ref().unwrap();
+        reports.send(report_of(&answered)).unwrap();
+        assert_ne!(answered.status, 500, "nobody minds another panic");
+    }
 }
 
 struct Make(Gate);
@@ -126,6 +145,12 @@ impl MakeService for Make {
             scratch: Vec::new(),
             owed: Vec::new(),
             gate: self.0.clone(),
+        }
+    }
+
+    fn refused(&self, _peer: Peer, answered: Option<Answered>) {
+        if let Some(reports) = &self.0.reports {
+            reports.send(report_of(&answered.unwrap())).unwrap();
         }
     }
 }
@@ -682,6 +707,31 @@ fn a_panic_ends_its_connection_only() {
     }
     assert_eq!(other.send(post("/echo", "b")).answer().text(), "b");
     stop(&server);
+}
+
+#[test]
+fn the_500_after_a_panic_and_the_503_without_a_service_are_reported() {
+    let (sender, reports) = mpsc::channel();
+    let gate = Gate {
+        reports: Some(sender),
+        ..Gate::default()
+    };
+    let limits = Limits {
+        connections_max: 1,
+        ..Limits::default()
+    };
+    let server = start_with(gate, limits);
+    let mut client = Client::new(&server);
+    client.send(get("/prepared"));
+    let length = |answer: &Answer| (answer.head.len() + answer.body.len()) as u64;
+    let answer = client.answer();
+    assert_eq!(reports.recv_timeout(PATIENCE), Ok((202, length(&answer), true)));
+    let answer = Client::new(&server).answer();
+    assert!(answer.header("X-Request-Id").is_some(), "{answer:?}");
+    assert_eq!(reports.recv_timeout(PATIENCE), Ok((503, length(&answer), false)));
+    let answer = client.send(get("/panic-late")).answer();
+    assert_eq!(reports.recv_timeout(PATIENCE), Ok((500, length(&answer), true)));
+    client.expect_end();
 }
 
 #[test]

@@ -11,7 +11,8 @@
 //! - An end that was found together with data (close_notify, the end of the stream, a broken record) gives no event of its
 //!   own: the next `wait` announces it.
 //! - A `write` is accepted when its last sealed byte is in the socket. Until then it is `WouldBlock`, and what is
-//!   sealed waits in `unsent`: time limits on writing see the peer, not a buffer.
+//!   sealed waits in `unsent`: time limits on writing see the peer, not a buffer. As it shrinks they see that the peer reads,
+//!   however slowly, long before the write is through.
 //! - Handshakes happen within `read`, which says `WouldBlock` until there is data: the time limit of a head bounds them.
 //!
 //! **Bounds.** What cannot be opened yet: 32 KiB, twice the largest record. What is unsent besides a write: 64 KiB, more
@@ -511,6 +512,10 @@ impl<S: Socket> Socket for Tls<S> {
             "a refused write is repeated with the same bytes"
         );
         Ok(count)
+    }
+
+    fn unsent(&self) -> usize {
+        self.queues.unsent.get().len()
     }
 
     fn wait(&mut self) -> Events {

@@ -5,12 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadline::{NEVER, Time, Watch, Watched, micros};
+use super::deadline::{NEVER, Time, Watch, Watched, micros, signed};
+use super::pool::Pool;
 use super::socket::Socket;
 
 /// Input buffer of a connection, in bytes: some twenty small requests.
 pub(super) const INPUT_BYTES_START: usize = 8 * 1024;
-/// What the input buffer may grow to, in bytes. Larger bodies pass through it piece by piece.
+/// The other size, for those that need more than that. Larger bodies pass through it piece by piece.
 pub(super) const INPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a connection waits for its next request before it gives its memory back. Requests of one page or one
@@ -32,6 +33,8 @@ pub(super) struct Input {
     end: usize,
     /// The last read filled the whole room: there is probably more than the buffer takes.
     was_full: bool,
+    /// The next buffer is to be a large one: since the connection was last at rest one was too small.
+    is_large: bool,
 }
 
 impl Input {
@@ -41,6 +44,7 @@ impl Input {
             start: 0,
             end: 0,
             was_full: false,
+            is_large: false,
         }
     }
 
@@ -57,28 +61,46 @@ impl Input {
         self.start += count;
     }
 
-    /// There is nothing in the buffer, and it has not grown: any other will do as well.
+    /// There is a buffer, and nothing in it: any other will do as well.
     fn is_spare(&self) -> bool {
-        self.is_empty() && self.bytes.len() == INPUT_BYTES_START
+        self.is_empty() && !self.bytes.is_empty()
     }
 
-    /// Gives up the buffer, which holds nothing.
+    /// Gives up the buffer, which holds nothing. The next one will be of the same size.
+    fn give_up(&mut self) -> Vec<u8> {
+        assert!(self.is_empty(), "unused input is not thrown away");
+        self.is_large |= self.was_full;
+        self.was_full = false;
+        (self.start, self.end) = (0, 0);
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// As new, for a connection that has come to rest. The buffer, if it was not given up before.
     pub(super) fn release(&mut self) -> Vec<u8> {
         assert!(self.is_empty(), "unused input is not thrown away");
         std::mem::replace(self, Self::new()).bytes
     }
 
-    /// Room for a read, never empty: moves what is left to the front and grows where needed.
-    fn room(&mut self) -> &mut [u8] {
-        if self.start > 0 {
+    /// Room for a read, never empty: a buffer if there is none, a large one where that was or is full. What is left is
+    /// moved to the front.
+    fn room(&mut self, pool: &Pool) -> &mut [u8] {
+        if self.bytes.is_empty() {
+            self.bytes = match self.is_large {
+                true => pool.take_large(),
+                false => pool.take(),
+            };
+        }
+        let left = self.end - self.start;
+        let is_short = self.was_full || left == self.bytes.len();
+        if is_short && self.bytes.len() < INPUT_BYTES_MAX {
+            let mut large = pool.take_large();
+            large[..left].copy_from_slice(self.unused());
+            pool.give(std::mem::replace(&mut self.bytes, large));
+            self.is_large = true;
+        } else if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
         }
-        if (self.was_full || self.end == self.bytes.len()) && self.bytes.len() < INPUT_BYTES_MAX {
-            let grown = (self.bytes.len() * 2).clamp(INPUT_BYTES_START, INPUT_BYTES_MAX);
-            self.bytes.resize(grown, 0);
-        }
+        (self.start, self.end) = (0, left);
         self.was_full = false;
         // The head limit is below the buffer's bound (checked in `serve`), and body pieces are used up before
         // the next read.
@@ -97,8 +119,8 @@ impl Input {
 pub(super) enum Awaited {
     /// The next request: between two of them a stopping server may end the connection.
     Request,
-    /// More of a body, whose request is to be answered in any case.
-    Body,
+    /// More of a body, whose request is to be answered in any case. The service holds so many bytes for it.
+    Body { kept: usize },
 }
 
 /// How a wait for input ended.
@@ -129,10 +151,14 @@ pub(super) struct Wire<S> {
     hang_up: bool,
     /// When the head that is awaited must be there, once it has begun. [`NEVER`] between requests.
     head_until: Time,
-    /// How much longer the peer may keep a body waiting: spent by waiting, earned by bytes, at most the grace.
-    body_credit: Time,
+    /// How much longer the peer may keep a body waiting, in microseconds: spent by waiting, earned by bytes, at most the
+    /// grace. Below zero when bytes came too late: they are taken, but the debt stays, or whoever sends a little
+    /// within each round of the clock could do so for ever.
+    body_credit: i64,
     /// While the connection is at rest, when it has waited for the next request for too long. [`NEVER`] otherwise.
     rest_until: Time,
+    /// A write has failed or was given up: what left of it may be half an answer, behind which there is no place for another.
+    write_failed: bool,
 }
 
 impl<S: Socket> Wire<S> {
@@ -140,12 +166,13 @@ impl<S: Socket> Wire<S> {
     pub(super) fn new(socket: S, watch: Watch) -> Self {
         Self {
             head_until: watch.after(watch.timeouts().head),
-            body_credit: watch.timeouts().body_grace,
+            body_credit: watch.timeouts().body_credit_max(),
             socket,
             watch,
             drained: false,
             hang_up: false,
             rest_until: NEVER,
+            write_failed: false,
         }
     }
 
@@ -161,7 +188,7 @@ impl<S: Socket> Wire<S> {
     /// A request has been taken out of the input with its body: limits of head and body begin anew.
     pub(super) fn end_request(&mut self) {
         self.head_until = NEVER;
-        self.body_credit = self.watch.timeouts().body_grace;
+        self.body_credit = self.watch.timeouts().body_credit_max();
     }
 
     /// Parks until the socket changes, somebody wakes the connection, or `until` has passed.
@@ -177,7 +204,7 @@ impl<S: Socket> Wire<S> {
     /// When the wait that begins now has lasted too long.
     fn patience(&mut self, input: &Input, awaited: Awaited) -> Time {
         let limit = match awaited {
-            Awaited::Body => self.body_credit,
+            Awaited::Body { .. } => return self.watch.after(0).saturating_add_signed(self.body_credit),
             Awaited::Request if self.rest_until != NEVER => return self.rest_until,
             Awaited::Request if self.head_until != NEVER => return self.head_until,
             Awaited::Request if input.is_empty() => self.watch.timeouts().idle,
@@ -217,10 +244,7 @@ impl<S: Socket> Wire<S> {
                 self.wait(until.min(rest_at));
                 continue;
             }
-            if input.bytes.is_empty() {
-                input.bytes = self.watch.control.pool.take();
-            }
-            let room = input.room();
+            let room = input.room(&self.watch.control.pool);
             let asked = room.len();
             match self.socket.read(room) {
                 Ok(0) => return Ok(Filled::End),
@@ -228,8 +252,8 @@ impl<S: Socket> Wire<S> {
                     self.drained = count < asked;
                     input.filled(count);
                     self.rest_until = NEVER;
-                    if awaited == Awaited::Body {
-                        self.earn(count, began);
+                    if let Awaited::Body { kept } = awaited {
+                        self.earn(count, kept, began);
                     }
                     return Ok(Filled::More);
                 }
@@ -249,31 +273,51 @@ impl<S: Socket> Wire<S> {
     /// Leaves the buffer to others if there is nothing in it.
     pub(super) fn spare(&self, input: &mut Input) {
         if input.is_spare() {
-            self.watch.control.pool.give(input.release());
+            self.watch.control.pool.give(input.give_up());
         }
     }
 
-    /// Settles a wait for a part of a body that began at `began` and brought `count` bytes. What is earned beyond the
-    /// grace is lost: a fast beginning does not pay for standing still later.
-    fn earn(&mut self, count: usize, began: Time) {
+    /// Settles a wait for a part of a body that began at `began` and brought `count` bytes, while `kept` were held for
+    /// it. What is earned beyond the grace is lost: a fast beginning does not pay for standing still later.
+    fn earn(&mut self, count: usize, kept: usize, began: Time) {
         let timeouts = self.watch.timeouts();
-        let left = self.body_credit.saturating_sub(self.watch.now() - began);
-        self.body_credit = (left + timeouts.worth_of(count)).min(timeouts.body_grace);
+        let spent = signed(self.watch.now() - began);
+        let earned = signed(timeouts.worth_of(count, kept));
+        let credit = self.body_credit.saturating_sub(spent).saturating_add(earned);
+        self.body_credit = credit.min(timeouts.body_credit_max());
     }
 
-    /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long.
-    pub(super) fn write_all(&mut self, mut from: &[u8]) -> io::Result<()> {
-        let mut until = None;
+    /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long. After a failure
+    /// nothing is written any more.
+    pub(super) fn write_all(&mut self, from: &[u8]) -> io::Result<()> {
+        if self.write_failed {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "an earlier write has failed",
+            ));
+        }
+        let written = self.write_on(from);
+        self.write_failed = written.is_err();
+        written
+    }
+
+    fn write_on(&mut self, mut from: &[u8]) -> io::Result<()> {
+        // Until when the peer may leave so many bytes unread that the socket has taken and not sent.
+        let mut stalled: Option<(usize, Time)> = None;
         while !from.is_empty() {
             match self.socket.write(from) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     from = &from[count..];
-                    until = None;
+                    stalled = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let timeout = self.watch.timeouts().write;
-                    let until = *until.get_or_insert_with(|| self.watch.after(timeout));
+                    let unsent = self.socket.unsent();
+                    let until = match stalled {
+                        Some((before, until)) if unsent >= before => until,
+                        _ => self.watch.after(self.watch.timeouts().write),
+                    };
+                    stalled = Some((unsent, until));
                     if self.watch.now() >= until {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read"));
                     }
@@ -315,7 +359,7 @@ impl<S: Socket> Wire<S> {
         let mut discarded: usize = 0;
         while discarded < LINGER_BYTES_MAX && self.watch.now() < until {
             input.consume(input.unused().len());
-            match self.socket.read(input.room()) {
+            match self.socket.read(input.room(&self.watch.control.pool)) {
                 Ok(0) => return,
                 Ok(count) => discarded += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(until),

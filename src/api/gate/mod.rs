@@ -10,7 +10,8 @@
 //! **Rules.**
 //! - Writing is open until there is a write key.
 //! - Reading takes a read key once there is one. Until then it is open to clients on loopback where the server only
-//!   listens there, and closed everywhere else. METRICS_PUBLIC_READS opens it to everybody.
+//!   listens there, and closed everywhere else. METRICS_PUBLIC_READS opens it to everybody. A client on loopback may be a
+//!   browser that shows somebody's page, so such a request has to name this machine as no page's own name does (`host.rs`).
 //! - Health answers everybody whether events can be stored, and details only those who may read.
 //! - A request counts against the rate of its key, or, without a good one, of its address: guessing keys is limited too.
 //!   Health and `OPTIONS` do not count: probes and browsers cannot help asking.
@@ -18,6 +19,7 @@
 
 mod client;
 mod cors;
+mod host;
 mod keys;
 mod rate;
 
@@ -106,6 +108,13 @@ impl Gate {
         }
     }
 
+    /// Logs a connection for which there was no room, and the answer that it got.
+    pub fn refused(&self, peer: Option<IpAddr>, answered: Option<&Answered>) {
+        if let Some(access) = &self.access {
+            access.log(None, peer, answered);
+        }
+    }
+
     /// Lines of the access log that were dropped, where there is one.
     pub fn access_lines_dropped(&self) -> Option<u64> {
         self.access.as_ref().map(AccessLog::dropped)
@@ -126,6 +135,8 @@ enum Refusal {
     /// It is a key of the other side.
     KeyMisplaced,
     ReadsClosed,
+    /// Reading is open to this machine, and the request came by a name that may be a page's own.
+    HostForeign,
 }
 
 impl Refusal {
@@ -152,6 +163,12 @@ impl Refusal {
             Refusal::ReadsClosed => {
                 let sentence = "Reading is closed on a public address. METRICS_READ_KEYS or METRICS_READ_KEYS_FILE opens it \
                                 to those who have a key, METRICS_PUBLIC_READS=on to everybody.";
+                output.detail(403, &[], sentence);
+            }
+            Refusal::HostForeign => {
+                let sentence = "Reading without a key is open to this machine only, by an IP address or as localhost: by any other \
+                                Host a page could read along. METRICS_READ_KEYS or METRICS_READ_KEYS_FILE opens it to those \
+                                who have a key.";
                 output.detail(403, &[], sentence);
             }
         }
@@ -261,7 +278,9 @@ impl Pass {
             let is_proxy = self.gate.proxies.contain(self.peer);
             let is_local = !is_proxy && self.peer.is_none_or(|address| address.is_loopback());
             return match self.reads == Reads::Local && is_local {
-                true => Ok(None),
+                // No page gets to a Unix socket.
+                true if self.peer.is_none() || host::is_of_no_page(request) => Ok(None),
+                true => Err(Refusal::HostForeign),
                 false => Err(Refusal::ReadsClosed),
             };
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use super::super::connection::Connection;
 use super::super::control::{Control, Kind, Slot};
 use super::super::deadline::{NEVER, Time, micros};
 use super::super::socket::{Events, Registered, Socket};
@@ -12,6 +13,9 @@ use super::super::wire::{Awaited, Filled, Input, Wire};
 use super::*;
 
 const SECOND: Time = 1_000_000;
+
+/// More of a body of which nothing is kept.
+const BODY: Awaited = Awaited::Body { kept: 0 };
 
 /// What happens to a scripted socket, one step for each wait; reads and writes between take what is there.
 enum Step {
@@ -32,6 +36,7 @@ struct Scripted {
     incoming: VecDeque<u8>,
     /// Room in the send buffer.
     room: usize,
+    written: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Socket for Scripted {
@@ -45,6 +50,7 @@ impl Socket for Scripted {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         let count = from.len().min(self.room);
         self.room -= count;
+        self.written.lock().unwrap().extend_from_slice(&from[..count]);
         match count {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
@@ -60,6 +66,12 @@ impl Socket for Scripted {
             clock.set(clock.now() + after);
         };
         match step.expect("nobody waits for longer than the script") {
+            Step::Arrives(after, bytes) if clock.now() + after >= deadline => {
+                // The patrol comes first.
+                let left = clock.now() + after - deadline;
+                clock.set(deadline);
+                self.steps.push_front(Step::Arrives(left, bytes));
+            }
             Step::Arrives(after, bytes) => {
                 later(after);
                 self.incoming.extend(bytes);
@@ -84,18 +96,24 @@ impl Socket for Scripted {
 
 /// A wire whose socket follows `steps`, and the clock it goes by.
 fn wire(steps: impl IntoIterator<Item = Step>) -> (Wire<Scripted>, Arc<Control>) {
+    let (socket, control) = socket(steps);
+    let watch = socket.slot.watch();
+    (Wire::new(socket, watch), control)
+}
+
+fn socket(steps: impl IntoIterator<Item = Step>) -> (Scripted, Arc<Control>) {
     let control = Control::new(Limits::default());
     let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
     let slot = Slot::enter(&control, registered.waker(), Kind::Connection);
-    let watch = slot.watch();
     let socket = Scripted {
         slot,
         control: control.clone(),
         steps: steps.into_iter().collect(),
         incoming: VecDeque::new(),
         room: 0,
+        written: Arc::default(),
     };
-    (Wire::new(socket, watch), control)
+    (socket, control)
 }
 
 /// Fills and uses up until something else than input comes; the bytes that came, and when the end came.
@@ -107,7 +125,7 @@ fn fill_all(wire: &mut Wire<Scripted>, control: &Control, awaited: Awaited) -> (
         match wire.fill(&mut input, awaited).unwrap() {
             Filled::More => {
                 // A head stays in the input until it is whole; a body is used up.
-                if awaited == Awaited::Body {
+                if awaited != Awaited::Request {
                     count += input.unused().len();
                     input.consume(input.unused().len());
                 } else {
@@ -171,7 +189,7 @@ fn a_slow_body_is_read_as_long_as_it_keeps_its_rate() {
     // A byte each 950 microseconds is more than 1 KiB a second; for far longer than the grace.
     let steady = (0..100_000).map(|_| Step::Arrives(950, b"x"));
     let (mut wire, control) = wire(steady.chain([Step::Silence]));
-    let (count, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (count, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!((count, end), (100_000, Filled::TooSlow));
     assert_after(95 * SECOND + micros(Limits::BODY_GRACE), at);
 }
@@ -181,27 +199,55 @@ fn a_body_below_its_rate_ends_when_the_grace_is_used_up() {
     // Half the rate: each second costs half a second of the grace.
     let half = (0..19).map(|_| Step::Arrives(SECOND, &[b'x'; 512]));
     let (mut wire, control) = wire(half.chain([Step::Silence]));
-    let (count, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (count, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!((count, end), (19 * 512, Filled::TooSlow));
     assert_after(2 * micros(Limits::BODY_GRACE) - SECOND / 2, at);
 }
 
 #[test]
+fn a_body_in_crumbs_is_held_to_its_rate_however_often_they_come() {
+    // Ten bytes a second, more often than the clock goes round.
+    let crumbs = (0..1000).map(|_| Step::Arrives(SECOND / 10, b"x"));
+    let (mut wire, control) = wire(crumbs);
+    let (_, end, at) = fill_all(&mut wire, &control, BODY);
+    assert_eq!(end, Filled::TooSlow);
+    assert_after(micros(Limits::BODY_GRACE), at);
+}
+
+#[test]
 fn a_fast_beginning_does_not_pay_for_standing_still() {
     let (mut wire, control) = wire([Step::Arrives(SECOND, &[b'x'; 8192]), Step::Silence]);
-    let (count, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (count, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!((count, end), (8192, Filled::TooSlow));
     assert_after(SECOND + micros(Limits::BODY_GRACE), at);
+}
+
+#[test]
+fn the_more_is_kept_of_a_body_the_faster_its_rest_has_to_come() {
+    // 60 MiB in ten minutes are 105 KiB a second; half of that each second costs half a second of the grace.
+    let kept = Awaited::Body { kept: 60 << 20 };
+    let [half, enough] = [52_428, 104_858].map(|rate| vec![b'x'; rate].leak() as &'static [u8]);
+    let trickle = (0..19).map(|_| Step::Arrives(SECOND, half));
+    let (mut wire, control) = wire(trickle.chain([Step::Silence]));
+    let (count, end, at) = fill_all(&mut wire, &control, kept);
+    assert_eq!((count, end), (19 * half.len(), Filled::TooSlow));
+    assert_after(2 * micros(Limits::BODY_GRACE) - SECOND / 2, at);
+    // At that rate it may go on.
+    let steady = (0..100).map(|_| Step::Arrives(SECOND, enough));
+    let (mut wire, control) = self::wire(steady.chain([Step::Silence]));
+    let (count, end, at) = fill_all(&mut wire, &control, kept);
+    assert_eq!((count, end), (100 * enough.len(), Filled::TooSlow));
+    assert_after(100 * SECOND + micros(Limits::BODY_GRACE), at);
 }
 
 #[test]
 fn a_request_gives_the_next_body_its_whole_grace() {
     let (mut wire, control) = wire([Step::Arrives(9 * SECOND, b"x"), Step::Silence]);
     let mut input = Input::new();
-    assert_eq!(wire.fill(&mut input, Awaited::Body).unwrap(), Filled::More);
+    assert_eq!(wire.fill(&mut input, BODY).unwrap(), Filled::More);
     input.consume(1);
     wire.end_request();
-    let (_, end, at) = fill_all(&mut wire, &control, Awaited::Body);
+    let (_, end, at) = fill_all(&mut wire, &control, BODY);
     assert_eq!(end, Filled::TooSlow);
     assert_after(9 * SECOND + micros(Limits::BODY_GRACE), at);
 }
@@ -221,6 +267,28 @@ fn a_write_may_stall_for_its_time_but_not_longer() {
         4 * 29 * SECOND + micros(Limits::WRITE_TIMEOUT),
         control.clock.now(),
     );
+}
+
+#[test]
+fn nothing_follows_an_interim_answer_that_was_given_up_half_way() {
+    let head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
+    let steps = [
+        Step::Arrives(SECOND, head),
+        Step::Reads(SECOND, 10),
+        Step::Silence,
+        // Room for an answer, if anybody tried.
+        Step::Reads(SECOND, 1000),
+    ];
+    let (socket, _control) = socket(steps);
+    let (watch, written) = (socket.slot.watch(), socket.written.clone());
+    let service = || TestService {
+        scratch: Vec::new(),
+        owed: Vec::new(),
+        gate: Gate::default(),
+    };
+    Connection::new(Box::new(socket), service, watch).run();
+    let written = written.lock().unwrap();
+    assert_eq!(String::from_utf8_lossy(&written), "HTTP/1.1 1");
 }
 
 #[test]

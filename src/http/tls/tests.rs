@@ -6,6 +6,11 @@ use std::io::{Read, Write};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use super::super::Limits;
+use super::super::control::{Control, Kind, Slot};
+use super::super::deadline::micros;
+use super::super::socket::Registered;
+use super::super::wire::Wire;
 use super::*;
 
 /// What the other side and the network do.
@@ -20,6 +25,9 @@ struct Network {
     writes: usize,
     waits: usize,
     is_shut: bool,
+    /// A clock for the reader: with each wait of the server 29 seconds pass, and it reads so many bytes; at the end of
+    /// the list it reads no more, and the patrol calls.
+    reader: Option<(Slot, VecDeque<usize>)>,
 }
 
 #[derive(Clone, Default)]
@@ -53,7 +61,20 @@ impl Socket for FakeSocket {
     }
 
     fn wait(&mut self) -> Events {
-        self.network().waits += 1;
+        let mut network = self.network();
+        network.waits += 1;
+        let Network { reader, room, .. } = &mut *network;
+        if let Some((slot, reads)) = reader {
+            let watch = slot.watch();
+            let pause = match reads.pop_front() {
+                Some(count) => {
+                    *room = room.map(|room| room + count);
+                    micros(Limits::WRITE_TIMEOUT) - 1_000_000
+                }
+                None => micros(2 * Limits::WRITE_TIMEOUT),
+            };
+            watch.control.clock.set(watch.now() + pause);
+        }
         // Writable, and nothing else.
         Events::NOTHING
     }
@@ -307,6 +328,40 @@ fn a_write_is_accepted_when_all_of_it_is_in_the_socket() {
         assert_eq!(pair.tls.write(&text[..60_000]).unwrap(), 60_000);
         assert_eq!(pair.socket.network().writes, before + 1);
         assert!(pair.receive() == text[..60_000]);
+    }
+}
+
+#[test]
+fn who_reads_slowly_and_steadily_is_not_given_up_and_who_stops_is() {
+    for version in VERSIONS {
+        for (reads, is_read) in [(70, true), (60, false)] {
+            let mut pair = Pair::established(version);
+            pair.write_all(b"takes the tickets along");
+            let control = Control::new(Limits::default());
+            let waker = Registered::new(std::os::unix::net::UnixStream::pair().unwrap().0).unwrap();
+            let slot = Slot::enter(&control, waker.waker(), Kind::Connection);
+            let watch = slot.watch();
+            // A kilobyte at a time, of 64 that are sealed at once.
+            let steps = std::iter::repeat_n(1 << 10, reads).collect();
+            let socket = pair.socket.clone();
+            socket.network().room = Some(0);
+            socket.network().reader = Some((slot, steps));
+            let text = vec![b'x'; WRITE_BYTES_MAX];
+            let mut wire = Wire::new(pair.tls, watch);
+            let written = wire.write_all(&text);
+            let sent = socket.network().sent.len();
+            match is_read {
+                true => assert!(written.is_ok() && sent > text.len(), "{written:?} after {sent}"),
+                false => {
+                    let error = written.unwrap_err();
+                    assert_eq!((error.kind(), sent), (io::ErrorKind::TimedOut, reads << 10));
+                    // Of the next write nothing may leave: some of this one is still sealed and waits.
+                    socket.network().room = None;
+                    assert!(wire.write_all(b"an answer").is_err());
+                    assert_eq!(socket.network().sent.len(), sent);
+                }
+            }
+        }
     }
 }
 
