@@ -22,7 +22,7 @@
 //! - nothing recurses on the input, and what is kept between requests is bounded.
 //!
 //! A [`Parser`] belongs to one connection and is used by its coroutine alone; the buffers of the fast path belong to the
-//! thread, see [`Fast::with`]. A valid event in its usual form allocates nothing once the buffers have grown to it. No
+//! thread, see `Fast::with`. A valid event in its usual form allocates nothing once the buffers have grown to it. No
 //! function here waits for anything but the body of a batch.
 
 mod batch;

@@ -1,4 +1,4 @@
-//! The log on disk: one live JSONL file that other programs tail while it is written.
+//! The log on disk: one live JSONL file that other programs tail while it is written, and the sealed ones before it.
 //!
 //! # The contract with those who tail the file
 //!
@@ -8,7 +8,9 @@
 //! 2. Lines are whole and in the order in which they were acknowledged. A `writev` that comes back short, or fails
 //!    half way, is followed by the rest of itself and by nothing else: [`LiveFile::append`] advances its slices by what
 //!    went in, and its caller comes back with what is left.
-//! 3. The file never shrinks and is never rewritten.
+//! 3. The file never shrinks and is never rewritten. It is sealed by a new name ([`segment`]): after its last write it is synced
+//!    and nothing is written for a rest, in which tailers read to its end; then it is renamed, and a new file, opened
+//!    before, takes its place. Not one byte goes to it after that.
 //! 4. The file appears with its first batch in it: that batch is written beside it (`….new`, which no `*.jsonl`
 //!    pattern matches) and renamed into place.
 //! 5. A line that a power cut tore and the journal cannot complete is closed in place into valid JSON marked
@@ -18,7 +20,14 @@
 //! # Owner
 //!
 //! The writer thread of the ingest room owns the [`LiveFile`]; the sync thread shares the open file to call
-//! `fdatasync` beside it. Before those threads start, recovery owns both.
+//! `fdatasync` beside it. Before those threads start, recovery owns both. Sealed files are the [`keeper`]'s; what is known of
+//! them is in the [`catalog`], to which the writer adds.
+//!
+//! # Other hands
+//!
+//! The live file is looked after twice a second, and on SIGHUP and SIGUSR1 ([`Sight`]): one that was renamed is left to
+//! whoever did it; one that was deleted is copied back from the open descriptor as a sealed file; of one that was truncated what
+//! came after is sealed. Each time another file is begun, and the program's own log says so.
 //!
 //! # When things fail
 //!

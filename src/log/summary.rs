@@ -8,7 +8,7 @@
 //! **Format.** One line of JSON, `{"crc32c":"…","summary":{"version":1,…}}`; the checksum is over the bytes of the inner
 //! object. One of another version, or whose checksum does not hold, is not believed and made anew from the file.
 //!
-//! **Bounds.** At most [`CELLS_MAX`] pairs of a name and a minute are kept, some 4 MB: beyond that (hostile time stamps,
+//! **Bounds.** At most 65,536 pairs of a name and a minute are kept, some 4 MB: beyond that (hostile time stamps,
 //! thousands of names) a summary has totals by name only, and a question about time reads the file. Names are bounded as
 //! those of the lifetime counts are.
 
