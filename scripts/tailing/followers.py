@@ -284,8 +284,17 @@ class Pygtail(Python):
 
     # The pattern is filled with the live file's name: of `metrics.jsonl` it takes the first seven letters.
     SCRIPT = """
-import sys, time
+import signal, sys, time
 from pygtail import Pygtail
+
+ending = False
+
+def end(*_):
+    # Not in the middle of a pass, whose lines would come again.
+    global ending
+    ending = True
+
+signal.signal(signal.SIGTERM, end)
 
 def follow(lines):
     try:
@@ -295,7 +304,7 @@ def follow(lines):
         # Between the renaming of a file and the creation of the next: what was printed must be noted.
         lines.update_offset_file()
 
-while True:
+while not ending:
     try:
         follow(Pygtail(sys.argv[1], offset_file="offset", full_lines=True, encoding="utf-8",
                        log_patterns=["%.7s-*.jsonl"]))
