@@ -20,6 +20,7 @@ fn open(directory: &std::path::Path) -> Engine {
         journal: Place::File(log.with_extension("journal")),
         log,
         journal_bytes_max: 16 << 20,
+        journal_shrink_after: Duration::from_secs(60),
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         page_cache: Some(32 << 20),

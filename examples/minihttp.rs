@@ -101,6 +101,7 @@ fn main() -> io::Result<()> {
                 log: PathBuf::from(log),
                 journal: Place::File(PathBuf::from(log).with_extension("journal")),
                 journal_bytes_max: 256 << 20,
+                journal_shrink_after: Duration::from_secs(60),
                 publish_interval: Duration::from_millis(1),
                 fsync: FsyncPolicy::Every(Duration::from_secs(1)),
                 page_cache: Some(32 << 20),

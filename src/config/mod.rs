@@ -24,6 +24,8 @@ pub use bind::Bind;
 use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
 
+/// How long the journal must need little before its file is made shorter: longer than any usual pause between two rushes.
+const JOURNAL_SHRINK_AFTER: Duration = Duration::from_secs(60);
 /// The smallest size at which the live file is sealed: smaller files would be more of names than of events.
 const ROTATE_BYTES_MIN: u64 = 64 << 10;
 /// Shortest and longest period after which it is sealed, in milliseconds.
@@ -285,6 +287,7 @@ impl Config {
                 publish_interval: get!("METRICS_PUBLISH_INTERVAL", |text| duration(text, 0, 10_000)),
                 fsync: get!("METRICS_FSYNC", fsync),
                 page_cache: get!("METRICS_PAGE_CACHE", page_cache),
+                journal_shrink_after: JOURNAL_SHRINK_AFTER,
                 line_seq: get!("METRICS_LINE_SEQ", switch),
                 rotation: RotationPolicy {
                     bytes: get!("METRICS_ROTATE_BYTES", rotate_bytes),

@@ -49,7 +49,7 @@ pub struct Region {
     /// INVARIANT: maps PREFACE_BYTES + capacity * BLOCK_BYTES bytes, readable and writable, until dropped.
     map: MmapRaw,
     capacity: u32,
-    /// Blocks for which a token exists or existed. Only `mint` changes it.
+    /// Blocks for which there is a token. Only `mint` and `retire` change it.
     minted: AtomicU32,
 }
 
@@ -108,6 +108,17 @@ impl Region {
         (start..end).map(|index| Block { index }).collect()
     }
 
+    /// Lets go of the tokens of all blocks from number `keep` on, if they are all among `blocks`: those blocks exist no more,
+    /// until they are minted again. Answers the tokens that are left.
+    pub fn retire(&self, mut blocks: Vec<Block>, keep: u32) -> Vec<Block> {
+        let beyond = blocks.iter().filter(|block| block.index >= keep).count();
+        if beyond as u32 == self.minted().saturating_sub(keep) {
+            blocks.retain(|block| block.index < keep);
+            self.minted.fetch_min(keep, Ordering::Relaxed);
+        }
+        blocks
+    }
+
     fn pointer(&self, block: &Block) -> *mut u8 {
         debug_assert!(block.index < self.minted());
         // SAFETY: by the invariants of `Block::index` and `map`, the offset is within the mapping.
@@ -157,6 +168,23 @@ mod tests {
         assert_eq!(indices(region.mint(4)), [4, 5, 6, 7]);
         assert_eq!(indices(region.mint(4)), [8, 9]);
         assert_eq!(indices(region.mint(4)), [0; 0]);
+    }
+
+    #[test]
+    fn blocks_are_retired_only_all_together_and_can_be_minted_again() {
+        let region = region(10);
+        let mut blocks = region.mint(8);
+        let held = blocks.pop().unwrap();
+        let mut blocks = region.retire(blocks, 3);
+        assert_eq!((blocks.len(), region.minted()), (7, 8));
+        blocks.insert(2, held);
+        let left = region.retire(blocks, 3);
+        assert_eq!((left.len(), region.minted()), (3, 3));
+        assert!(left.iter().all(|block| block.index() < 3));
+        assert_eq!(
+            region.mint(2).iter().map(Block::index).collect::<Vec<_>>(),
+            [3, 4]
+        );
     }
 
     #[test]

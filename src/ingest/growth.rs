@@ -1,4 +1,5 @@
-//! The growth thread: adds chunks to the journal while the log is slower than the events.
+//! The growth thread: adds chunks to the journal while the log is slower than the events, and gives the disk back what has not
+//! been needed for a while.
 //!
 //! Writing zeros and waiting for the disk is not for a coroutine, and not for the writer either. After a failure (a full
 //! disk) it rests a while before the next demand is heard.
@@ -7,9 +8,13 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use super::Shared;
+use super::journal::CHUNK_BLOCKS;
 
 /// Rest after a chunk could not be added.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How often in a row the journal must be found to need no more than half of its first chunk before it goes back to that.
+const IDLE_LOOKS: u32 = 60;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -49,11 +54,23 @@ impl Growth {
     /// The thread's body.
     pub fn run(&self, shared: &Shared) {
         let mut failing = false;
+        let look_every = shared.config.journal_shrink_after / IDLE_LOOKS;
+        let mut idle_looks = 0;
         let mut order = self.order.lock().expect("no holder of this lock panics");
         loop {
             match *order {
                 Order::Stop => return,
-                Order::None => order = self.bell.wait(order).expect("no holder of this lock panics"),
+                Order::None => {
+                    let nothing = |order: &mut Order| *order == Order::None;
+                    let waited = self.bell.wait_timeout_while(order, look_every, nothing);
+                    let timeout;
+                    (order, timeout) = waited.expect("no holder of this lock panics");
+                    if timeout.timed_out() {
+                        drop(order);
+                        idle_looks = shared.look_at_need(idle_looks);
+                        order = self.order.lock().expect("no holder of this lock panics");
+                    }
+                }
                 Order::Grow => {
                     drop(order);
                     let result = shared.journal.grow();
@@ -84,5 +101,30 @@ impl Growth {
                 }
             }
         }
+    }
+}
+
+impl Shared {
+    /// Looks how much of the journal is in use, and shrinks it when it has been little for long. Answers for how many looks it
+    /// has been.
+    fn look_at_need(&self, idle_looks: u32) -> u32 {
+        let minted = self.journal.region().minted();
+        let used = minted as usize - self.space.free().min(minted as usize);
+        if minted <= CHUNK_BLOCKS || used > CHUNK_BLOCKS as usize / 2 {
+            return 0;
+        }
+        if idle_looks + 1 < IDLE_LOOKS {
+            return idle_looks + 1;
+        }
+        // For a moment nobody finds a free block; who waits for one is woken when they are given back.
+        let (left, shrunk) = self.journal.shrink(self.space.take_all());
+        self.space.give_back(left.into_iter());
+        match shrunk {
+            Ok(true) => tracing::info!("the journal is back to its first chunk"),
+            // Someone was using a block behind it.
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "the journal's file cannot be made shorter"),
+        }
+        0
     }
 }

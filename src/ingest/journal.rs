@@ -29,7 +29,9 @@ use super::blocks::{BLOCK_BYTES, Block, PREFACE_BYTES, Region};
 
 /// Bytes by which the journal grows: one publish interval of a fast machine fits many times, and zeros of this size are
 /// written and synced in a few milliseconds.
-pub const CHUNK_BYTES: usize = 1024 * BLOCK_BYTES;
+pub const CHUNK_BYTES: usize = CHUNK_BLOCKS as usize * BLOCK_BYTES;
+/// The same in blocks.
+pub const CHUNK_BLOCKS: u32 = 1024;
 /// The smallest bound a journal can have.
 pub const BYTES_MIN: u64 = 1 << 20;
 /// The largest bound: ring and free list take 150 bytes of memory for each block at once, 150 MiB for a journal of this
@@ -110,8 +112,7 @@ impl Journal {
     /// # Errors
     /// What writing or syncing the file says, for instance that the disk is full. The journal is then as it was.
     pub fn grow(&self) -> io::Result<Vec<Block>> {
-        let chunk = (CHUNK_BYTES / BLOCK_BYTES) as u32;
-        let count = chunk.min(self.region.capacity() - self.region.minted());
+        let count = CHUNK_BLOCKS.min(self.region.capacity() - self.region.minted());
         if count == 0 {
             return Ok(Vec::new());
         }
@@ -125,6 +126,23 @@ impl Journal {
             }
         }
         Ok(self.region.mint(count))
+    }
+
+    /// Goes back to the first chunk, if all blocks behind it are among the free ones; answers those that are left, and whether it
+    /// did.
+    ///
+    /// # Errors
+    /// What truncating the file says. The blocks are gone then too, and their bytes are used again by the next chunk.
+    pub fn shrink(&self, free: Vec<Block>) -> (Vec<Block>, io::Result<bool>) {
+        let before = self.region.minted();
+        let left = self.region.retire(free, CHUNK_BLOCKS);
+        let minted = self.region.minted();
+        let length = (PREFACE_BYTES + minted as usize * BLOCK_BYTES) as u64;
+        let cut = match &self.file {
+            Some(file) if minted < before => file.set_len(length),
+            _ => Ok(()),
+        };
+        (left, cut.map(|()| minted < before))
     }
 
     /// Empties the file, when everything in it is in the log. Nobody may touch a block afterwards: it would be a SIGBUS.

@@ -117,6 +117,8 @@ pub struct EngineConfig {
     pub journal: journal::Place,
     /// Bound of the journal in bytes.
     pub journal_bytes_max: u64,
+    /// How long it must need little before it goes back to its first chunk.
+    pub journal_shrink_after: Duration,
     /// How long the writer gathers before it publishes.
     pub publish_interval: Duration,
     /// When the log is synced though nobody waits for it.

@@ -79,6 +79,11 @@ impl Space {
         true
     }
 
+    /// Takes all blocks that are free.
+    pub fn take_all(&self) -> Vec<Block> {
+        std::iter::from_fn(|| self.hot.pop().or_else(|| self.cold.pop())).collect()
+    }
+
     /// As [`Space::take`], but waits up to `timeout`. `press` is called each time before it waits: it asks whoever can make
     /// room to do so.
     pub fn take_within(

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::blocks::BLOCK_BYTES;
+use super::super::blocks::{BLOCK_BYTES, PREFACE_BYTES};
 use super::super::doorbell::Doorbell;
 use super::super::herald::Herald;
 use super::super::journal::CHUNK_BYTES;
@@ -256,6 +256,37 @@ fn the_journal_grows_while_it_must_and_not_beyond_its_bound() {
         0,
         "a clean stop leaves an empty journal"
     );
+}
+
+#[test]
+fn the_journal_goes_back_to_its_first_chunk_when_it_is_not_needed_and_grows_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let brief = EngineConfig {
+        journal_bytes_max: 32 << 20,
+        journal_shrink_after: Duration::from_millis(60),
+        ..config(directory.path())
+    };
+    let engine = open(&brief);
+    let file = directory.path().join("metrics.journal");
+    let length = || file.metadata().unwrap().len();
+    let first = length();
+    let mut producer = engine.entrance().producer();
+    for _ in 0..3 {
+        // Held blocks behind the first chunk keep the journal as it is.
+        producer.reserve(2 * CHUNK_BYTES, PATIENCE).unwrap();
+        assert!(length() > first);
+        assert_eq!(engine.view().journal_bytes().1, length() - PREFACE_BYTES as u64);
+        producer.release();
+        until(|| engine.view().journal_bytes().1 == CHUNK_BYTES as u64 && length() == first);
+    }
+    let mut lines = line_of(1, 1, 0);
+    producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+    assert_eq!(
+        store(&mut producer, &mut lines, Level::Written).level,
+        Level::Written
+    );
+    drop(producer);
+    assert_eq!(close(engine), Outcome::Clean);
 }
 
 #[test]

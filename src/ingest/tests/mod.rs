@@ -63,6 +63,7 @@ fn config(directory: &Path) -> EngineConfig {
         log: directory.join("metrics.jsonl"),
         journal: Place::File(directory.join("metrics.journal")),
         journal_bytes_max: 1 << 20,
+        journal_shrink_after: PATIENCE,
         publish_interval: Duration::from_millis(1),
         fsync: FsyncPolicy::Never,
         page_cache: None,
