@@ -110,15 +110,40 @@ fn is_killed(status: std::process::ExitStatus) -> bool {
     status.signal() == Some(Signal::KILL.as_raw())
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_or_doubled_by_twenty_kills() {
-    let mut story = Story::new(1);
-    for round in 0..ROUNDS {
+/// Plays `rounds` of kills at random moments: under load, now and then with a rotation just asked for, and again while
+/// recovering.
+fn play_kills(seed: u64, rounds: u64) {
+    let mut story = Story::new(seed);
+    for round in 0..rounds {
         let server = story.launch_round().start();
         story.check(&server, &format!("before round {round}"));
+        if story.rng.below(3) == 0 {
+            server.signal(Signal::USR1);
+        }
         story.load_and_kill(server, round, ALL_LEVELS, 3_000);
+        for _ in 0..story.rng.below(3) {
+            // A start takes some 20 ms.
+            let pause = std::time::Duration::from_micros(story.rng.below(40_000));
+            story.launch_round().start_and_kill9(pause);
+        }
     }
     story.finish();
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_by_twenty_kills() {
+    play_kills(1, ROUNDS);
+}
+
+/// What `scripts/crash` runs.
+#[test]
+#[ignore = "takes minutes"]
+fn nothing_acknowledged_is_lost_or_doubled_by_many_kills() {
+    let number = |name: &str| {
+        let text = std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by scripts/crash"));
+        text.parse().expect("a number")
+    };
+    play_kills(number("CRASH_SEED"), number("CRASH_ROUNDS"));
 }
 
 #[test]

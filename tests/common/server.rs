@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -126,6 +127,19 @@ impl Launch {
             thread::sleep(super::POLL_PAUSE);
         }
         child.wait_with_output().expect("the child's output can be read")
+    }
+
+    /// Starts a server and kills it after `pause`, wherever its start is by then.
+    pub fn start_and_kill9(&self, pause: Duration) {
+        let mut child = self
+            .command(&[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary can be started");
+        thread::sleep(pause);
+        child.kill().expect("a child can be killed");
+        child.wait().expect("the child can be waited for");
     }
 
     /// Starts a server and waits until it listens.
