@@ -249,6 +249,43 @@ fn a_full_disk_fills_the_journal_then_refuses_and_clears_by_itself() {
 }
 
 #[test]
+fn a_disk_that_fills_ten_times_while_files_are_sealed_loses_and_tears_nothing() {
+    let Some(disk) = SmallDisk::mount(64 * MIB) else {
+        return;
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let launch = launch_with_journal_elsewhere(&disk, elsewhere.path())
+        .set("METRICS_ROTATE_BYTES", "256KiB")
+        .set("METRICS_ROTATE_REST", "0ms")
+        .set("METRICS_LINE_SEQ", "on");
+    let server = launch.start();
+    let mut client = server.connect();
+    let mut sent = Sent::default();
+    for round in 0..10 {
+        // From a few bytes to more than a file.
+        disk.leave_free(round * 50_000);
+        sent.post_until_refused(&mut client);
+        await_health(&server, 503);
+        disk.drop_ballast();
+        await_health(&server, 200);
+        await_everything_stored(&sent, &launch.log());
+        await_true("events to be taken again", || sent.post(&mut client));
+    }
+    await_everything_stored(&sent, &launch.log());
+    server.stop();
+    sent.check_log(&launch.log());
+    for (position, line) in log::lines(&launch.log()).iter().enumerate() {
+        assert_eq!(log::event(line)["seq"], position as u64 + 1);
+    }
+    let files = log::files(&launch.log());
+    assert!(files.len() > 10, "{files:?}");
+    // Every summary was stored in the end: the counts of a start without reading the files are right.
+    let server = launch.start();
+    assert!(!server.stderr().contains("no summary"), "{}", server.stderr());
+    server.stop();
+}
+
+#[test]
 fn a_written_acknowledgement_is_never_given_on_a_full_disk() {
     let Some(disk) = SmallDisk::mount(MIB) else { return };
     let elsewhere = tempfile::tempdir().unwrap();
