@@ -226,6 +226,8 @@ pub struct Cursor<S = Everything> {
     open: Option<Open>,
     /// Where reading goes on while no file is open.
     target: Position,
+    /// The number of the last file that is read; `None`: there is no last.
+    last: Option<u64>,
     /// Whether files that are missing before the next one are told.
     tells_gaps: bool,
     notices: VecDeque<Notice>,
@@ -276,6 +278,7 @@ impl<S: Selection> Cursor<S> {
             known: BTreeMap::new(),
             open: None,
             target,
+            last: None,
             tells_gaps: start != Start::Beginning,
             notices: VecDeque::new(),
         };
@@ -299,6 +302,16 @@ impl<S: Selection> Cursor<S> {
             0 => self.advance().map(|_| ()),
             _ => self.open_within(),
         }
+    }
+
+    /// Goes to the beginning of a file, and reads no other.
+    ///
+    /// # Errors
+    /// What opening the file says.
+    pub fn read_only(&mut self, number: u64) -> Result<(), CursorError> {
+        self.last = Some(number);
+        self.tells_gaps = true;
+        self.go_to(Position::begin_of(number))
     }
 
     /// Where reading goes on.
@@ -432,9 +445,11 @@ impl<S: Selection> Cursor<S> {
     /// Opens the file that reading goes on in: the target's, or else the next one there is. Whether there is one.
     fn advance(&mut self) -> Result<bool, CursorError> {
         let mut is_second_look = false;
-        loop {
+        while self.last.is_none_or(|last| self.target.number <= last) {
             while let Some(id) = self.known.get(&self.target.number).copied() {
-                if self.target.offset == 0 && !may_have(&self.family, id, &self.selection)? {
+                if self.last.is_some_and(|last| id.number > last) {
+                    return Ok(false);
+                } else if self.target.offset == 0 && !may_have(&self.family, id, &self.selection)? {
                     self.target = Position::begin_of(id.number + 1);
                 } else if self.open_sealed(id)? {
                     return Ok(true);
@@ -480,6 +495,7 @@ impl<S: Selection> Cursor<S> {
             };
             return self.set_open(open).map(|()| true);
         }
+        Ok(false)
     }
 
     /// Opens a sealed file, where it is; whether it is still there.
