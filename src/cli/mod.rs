@@ -7,6 +7,7 @@ mod config;
 mod listen;
 mod serve;
 mod tail;
+mod verify;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -30,8 +31,10 @@ const USAGE: u8 = 2;
 pub fn run() -> ExitCode {
     let matches = command().get_matches();
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
-    if name == "tail" {
-        return tail::run(of_command);
+    match name {
+        "tail" => return tail::run(of_command),
+        "verify" => return verify::run(of_command),
+        _ => {}
     }
     let config = match Config::new(|variable| given(of_command, variable)) {
         Ok(config) => config,
@@ -66,6 +69,7 @@ fn command() -> Command {
                 .args(setting_args()),
         )
         .subcommand(tail::command())
+        .subcommand(verify::command())
 }
 
 fn setting_args() -> impl Iterator<Item = Arg> {

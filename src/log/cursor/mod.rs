@@ -12,8 +12,10 @@
 //!   the archive: the plain file goes only when the other is in place.
 //! - One that was removed before it was opened is a gap, which is told ([`Notice::Gap`]) and is no error.
 //! - Half a line at the end of the live file is an append that is going on: it is handed out when its newline has come.
-//! - Against the contract, the live file may be removed or truncated by somebody else. That is told, too, and reading
-//!   goes on with what is there.
+//! - Against the contract, the live file may be removed, renamed or truncated by somebody else. A server that runs notices
+//!   and gives the file's number to nothing else: the cursor reads the file it has open until that shows. If it does
+//!   not and there is another live file, that is told ([`Notice::Replaced`]), and reading goes on with it; so it does
+//!   with a file that was truncated.
 //!
 //! # Owner, bounds
 //!
@@ -34,7 +36,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use position::{NoPosition, Position};
 use reader::{Found, Identity, LineReader};
@@ -213,6 +215,8 @@ impl std::error::Error for CursorError {
     }
 }
 
+/// The server looks after its live file at least once a second, and may be busy.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a file that must be there is waited for: a rotation that is going on takes less.
 const ROTATION_WAIT: Duration = Duration::from_millis(10);
 const ROTATION_WAITS_MAX: usize = 50;
@@ -230,6 +234,8 @@ pub struct Cursor<S = Everything> {
     last: Option<u64>,
     /// Whether files that are missing before the next one are told.
     tells_gaps: bool,
+    /// How long a server may take to tell that its live file was taken away.
+    patience: Duration,
     notices: VecDeque<Notice>,
 }
 
@@ -245,8 +251,9 @@ enum State {
     Sealed,
     /// It had the live name when it was looked at last.
     Live(Identity),
-    /// It has lost the live name, and is read to its end.
-    Ending,
+    /// It has lost the live name, and is read to its end. With the time since when another file has been in its place while
+    /// nothing tells of a sealed one.
+    Ending(Option<Instant>),
 }
 
 impl Cursor {
@@ -280,6 +287,7 @@ impl<S: Selection> Cursor<S> {
             target,
             last: None,
             tells_gaps: start != Start::Beginning,
+            patience: PATIENCE,
             notices: VecDeque::new(),
         };
         if target.offset > 0 {
@@ -391,22 +399,32 @@ impl<S: Selection> Cursor<S> {
                 if view::identity_at(&open.path)? == Some(identity) {
                     return Ok(false);
                 }
+                open.state = State::Ending(None);
                 // Something may have been written between reading the end and the rename.
-                open.state = State::Ending;
                 Ok(true)
             }
-            State::Ending => {
-                // The name is gone, so the list made from now on has the new one.
+            State::Ending(since) => {
+                // The name is gone, so a list made from now on has the new one, if it was sealed.
                 let list = self.family.list(&OsFs).map_err(|source| CursorError::Io {
                     path: self.family.directory().to_owned(),
                     source,
                 })?;
                 if list.keys().any(|id| id.number == at.number) {
-                    self.finish();
-                } else {
-                    self.restart(Notice::Replaced { at });
+                    open.state = State::Sealed;
+                    return Ok(true);
                 }
-                Ok(true)
+                // Somebody else has taken it away. A server that runs writes to it until it notices, and then tells.
+                let is_replaced = match view::open(&open.path)? {
+                    Some((other, _)) => other.metadata().is_ok_and(|metadata| metadata.len() > 0),
+                    None => false,
+                };
+                let since = is_replaced.then(|| since.unwrap_or_else(Instant::now));
+                open.state = State::Ending(since);
+                if since.is_some_and(|since| since.elapsed() >= self.patience) {
+                    self.restart(Notice::Replaced { at });
+                    return Ok(true);
+                }
+                Ok(false)
             }
         }
     }

@@ -292,9 +292,11 @@ fn a_strangers_hand_on_the_live_file_is_told() {
     assert_eq!(collect(&mut cursor), [(Position::begin_of(5), "one".to_owned())]);
     let at = cursor.position();
     fs::rename(world.path(), world.folder.path().join("taken")).unwrap();
-    assert_eq!(notice(&mut cursor), Notice::Replaced { at });
     assert_eq!(cursor.step().unwrap(), Step::End);
     fs::write(world.path(), "two\n").unwrap();
+    assert_eq!(cursor.step().unwrap(), Step::End);
+    cursor.patience = Duration::ZERO;
+    assert_eq!(notice(&mut cursor), Notice::Replaced { at });
     assert_eq!(collect(&mut cursor), [(Position::begin_of(5), "two".to_owned())]);
     // A sealed file without its last newline, as a power cut and a hasty hand may leave it.
     let id = SegmentId { number: 5, since: 9 };
@@ -309,6 +311,24 @@ fn a_strangers_hand_on_the_live_file_is_told() {
     assert_eq!(notice(&mut cursor), Notice::HalfLine { at, bytes: 3 });
     assert_eq!(cursor.step().unwrap(), Step::End);
     world.plain.push(id);
+}
+
+#[test]
+fn a_live_file_that_was_taken_away_is_read_until_its_server_has_sealed_it() {
+    let mut world = five_files();
+    let mut cursor = Cursor::open(&world.path(), Start::Last(1)).unwrap();
+    assert_eq!(collect(&mut cursor).len(), 1);
+    fs::rename(world.path(), world.folder.path().join("taken")).unwrap();
+    world.line();
+    assert_eq!(collect(&mut cursor), world.lines[world.lines.len() - 1..]);
+    // The server notices, and its summary says so.
+    world.line();
+    let id = SegmentId { number: 5, since: 9 };
+    fs::write(world.family.summary(id), "").unwrap();
+    fs::write(world.path(), "next\n").unwrap();
+    let next = (Position::begin_of(6), "next".to_owned());
+    let expected = [world.lines[world.lines.len() - 1].clone(), next];
+    assert_eq!(collect(&mut cursor), expected);
 }
 
 #[test]
