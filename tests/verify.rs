@@ -145,7 +145,8 @@ fn a_log_of_a_server_is_fine_while_it_is_written_and_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let launch = Launch::new(folder.path())
         .set("METRICS_ROTATE_BYTES", "64KiB")
-        .set("METRICS_ROTATE_REST", "0ms");
+        .set("METRICS_ROTATE_REST", "0ms")
+        .set("METRICS_LINE_SEQ", "on");
     let server = launch.start();
     let load = Load::start(server.address(), 1, 5, &["", "written"]);
     for events in [500, 2_000, 4_000] {

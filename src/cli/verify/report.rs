@@ -121,15 +121,16 @@ impl Report {
             .iter()
             .filter(|file| file.state == State::Removed)
             .count();
+        let read = self.files.len() - removed;
         let mut line = format!(
-            "{}: {}; {} lines ({} events, {} torn) and {} in {} files",
+            "{}: {}; {} lines ({} events, {} torn) and {} in {read} {}",
             self.log,
             if self.ok { "fine" } else { "not fine" },
             self.lines,
             self.events,
             self.torn,
             HumanBytes(self.bytes),
-            self.files.len() - removed,
+            if read == 1 { "file" } else { "files" },
         );
         if removed > 0 {
             line += &format!(", {removed} more removed");
