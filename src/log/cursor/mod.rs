@@ -463,6 +463,8 @@ impl<S: Selection> Cursor<S> {
     /// Opens the file that reading goes on in: the target's, or else the next one there is. Whether there is one.
     fn advance(&mut self) -> Result<bool, CursorError> {
         let mut is_second_look = false;
+        // A name that leads nowhere would be listed again and again.
+        let mut gone = None;
         while self.last.is_none_or(|last| self.target.number <= last) {
             while let Some(id) = self.known.get(&self.target.number).copied() {
                 if self.last.is_some_and(|last| id.number > last) {
@@ -473,10 +475,14 @@ impl<S: Selection> Cursor<S> {
                     return Ok(true);
                 } else {
                     self.known.remove(&id.number);
+                    gone = Some(id.number);
                 }
             }
             let view = View::take(&self.family)?;
             self.known = view.sealed;
+            if let Some(gone) = gone {
+                self.known.remove(&gone);
+            }
             if self.target.number > view.front {
                 return Err(CursorError::Beyond {
                     position: self.target,

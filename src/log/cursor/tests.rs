@@ -271,6 +271,8 @@ fn files_removed_before_they_were_opened_are_a_gap_and_those_that_are_open_are_n
         assert_eq!(notice(cursor), Notice::Gap { first: 2, last: 3 });
         assert_eq!(collect(cursor), world.lines[48..]);
     }
+    // A name that leads nowhere is no file.
+    std::os::unix::fs::symlink("nowhere", world.family.plain(world.plain[0])).unwrap();
     // What was gone before is none to who begins with what there is.
     assert_eq!(world.read(Start::Beginning), world.lines[48..]);
     assert_eq!(world.read(Start::Last(1_000)), world.lines[48..]);
@@ -403,7 +405,7 @@ fn a_selection_reads_only_the_files_that_may_have_what_it_wants() {
     }
     // Files 2 and 4 have none of them, and are not even opened.
     for number in [1, 3] {
-        fs::write(world.family.plain(world.plain[number]), "even\n").unwrap();
+        fs::write(world.family.plain(world.plain[number]), "\"even\"\n").unwrap();
     }
     world.compress(4);
     let read = |start| collect(&mut Cursor::select(&world.path(), start, Named("even")).unwrap());
@@ -416,6 +418,7 @@ fn a_selection_reads_only_the_files_that_may_have_what_it_wants() {
     assert_eq!(expected.len(), 3);
     assert_eq!(read(Start::Beginning), expected);
     assert_eq!(read(Start::Last(2)), expected[1..]);
+    assert_eq!(read(Start::Last(3)), expected);
     assert_eq!(read(Start::Last(9)), expected);
 }
 
