@@ -54,6 +54,21 @@ pub struct Front {
     pub first_seq: u64,
 }
 
+/// Opens a sealed file of `family` where it is, unpacked; `None` if it has gone.
+///
+/// # Errors
+/// What opening says.
+pub fn open_file(fs: &dyn Fs, family: &Family, id: SegmentId) -> io::Result<Option<Box<dyn Read + Send>>> {
+    // The plain one is removed only after the compressed one is in place.
+    if let Some(file) = fs.open_read(&family.plain(id))? {
+        return Ok(Some(file));
+    }
+    match fs.open_read(&family.compressed(id))? {
+        Some(file) => Ok(Some(Box::new(zstd::stream::read::Decoder::new(file)?))),
+        None => Ok(None),
+    }
+}
+
 impl Catalog {
     /// Reads the summaries of the log's files, and makes those that are missing or damaged.
     ///
@@ -149,14 +164,7 @@ impl Catalog {
     /// # Errors
     /// What opening says.
     pub fn open_file(&self, id: SegmentId) -> io::Result<Option<Box<dyn Read + Send>>> {
-        // The plain one is removed only after the compressed one is in place.
-        if let Some(file) = self.fs.open_read(&self.family.plain(id))? {
-            return Ok(Some(file));
-        }
-        match self.fs.open_read(&self.family.compressed(id))? {
-            Some(file) => Ok(Some(Box::new(zstd::stream::read::Decoder::new(file)?))),
-            None => Ok(None),
-        }
+        open_file(&*self.fs, &self.family, id)
     }
 
     /// Calls `each` with the lines of sealed files at position `from` and behind; of the file in which that lies, with all.

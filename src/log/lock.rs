@@ -3,6 +3,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long a lock may be held by somebody who only looks ([`is_held`]).
+const LOOK_MAX: Duration = Duration::from_millis(100);
 
 /// An exclusive advisory lock (`flock`) on `<log>.lock`. The kernel lets go of it when the process ends, however it
 /// ends; the file stays, and a leftover file without a holder means nothing.
@@ -49,8 +54,25 @@ pub fn path_of(log: &Path) -> PathBuf {
     name.into()
 }
 
+/// Whether a process has the log at `log` open. Nothing is made or changed; the lock is shared for a moment.
+///
+/// # Errors
+/// What opening or locking the lock file says.
+pub fn is_held(log: &Path) -> io::Result<bool> {
+    let file = match File::open(path_of(log)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 impl Lock {
-    /// Locks the log at `log` without waiting.
+    /// Locks the log at `log`, without waiting for more than a look of [`is_held`].
     ///
     /// # Errors
     /// [`LockError::Held`] if another process has it, [`LockError::Io`] if the lock file cannot be used.
@@ -64,7 +86,14 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        let begun = Instant::now();
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if begun.elapsed() < LOOK_MAX => sleep(LOOK_MAX / 20),
+                locked => break locked,
+            }
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -91,11 +120,15 @@ mod tests {
     fn a_second_lock_is_refused_and_names_the_holder_until_the_first_is_gone() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("metrics.jsonl");
+        assert!(!is_held(&log).unwrap());
+        assert!(!path_of(&log).exists());
         let first = Lock::acquire(&log).unwrap();
+        assert!(is_held(&log).unwrap());
         let refused = Lock::acquire(&log).err().unwrap().to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         assert!(refused.contains("metrics.jsonl.lock"), "{refused}");
         drop(first);
+        assert!(!is_held(&log).unwrap());
         Lock::acquire(&log).unwrap();
     }
 }

@@ -36,6 +36,7 @@
 //! disk and fail syncs.
 
 pub mod catalog;
+pub mod cursor;
 pub mod fs;
 pub mod keeper;
 mod lines;

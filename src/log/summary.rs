@@ -98,7 +98,7 @@ impl Tally {
     }
 
     /// The next line of the file, without its newline; answers whether it is an event.
-    fn add_line(&mut self, line: &[u8]) -> bool {
+    pub fn add_line(&mut self, line: &[u8]) -> bool {
         self.lines += 1;
         let facts = facts_of_line(line);
         if let Some(facts) = &facts {
