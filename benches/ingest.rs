@@ -11,6 +11,7 @@ use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::journal::Place;
 use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, RotationPolicy};
 use floodgate::log::fs::OsFs;
+use floodgate::log::keeper::KeepPolicy;
 
 const EVENT: &[u8] = br#"{"visitor_id":"v-0000002a-4f2a","event":"page_view","timestamp":"2025-10-09T12:34:56.000007Z","metadata":{"path":"/products/7","n":7,"ok":true},"user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101"}"#;
 
@@ -30,6 +31,7 @@ fn open(directory: &std::path::Path) -> Engine {
             every: None,
             rest: Duration::from_millis(250),
         },
+        keep: KeepPolicy::default(),
         ring_capacity: 500,
         names_max: 10_000,
     };

@@ -14,6 +14,7 @@ use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::journal::Place;
 use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Producer, RotationPolicy};
 use floodgate::log::fs::OsFs;
+use floodgate::log::keeper::KeepPolicy;
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 #[global_allocator]
@@ -111,6 +112,7 @@ fn main() -> io::Result<()> {
                     every: None,
                     rest: Duration::from_millis(250),
                 },
+                keep: KeepPolicy::default(),
                 ring_capacity: 500,
                 names_max: 10_000,
             };

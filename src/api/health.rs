@@ -49,6 +49,11 @@ impl Session {
             body.as_object_mut()
                 .expect("an object was written there")
                 .extend(details);
+            if let Some(archive) = view.archive() {
+                let (files, bytes) = archive.waiting();
+                body["archive"] =
+                    json!({"waiting_files": files, "waiting_bytes": bytes, "error": archive.error()});
+            }
             if let Some(dropped) = shared.gate.access_lines_dropped() {
                 body["access_log"] = json!({"dropped": dropped});
             }

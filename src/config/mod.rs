@@ -20,6 +20,10 @@ use access::{
 use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level, Period, RotationPolicy};
+use crate::log::keeper::KeepPolicy;
+use crate::log::keeper::archive::store::ArchiveUrl;
+use crate::log::keeper::compress::Compression;
+use crate::log::keeper::retain::Retention;
 pub use bind::Bind;
 use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
@@ -225,6 +229,7 @@ impl Config {
         } else {
             whole(text, 1, 256)
         });
+        let compress_level = get!("METRICS_COMPRESS_LEVEL", |text| whole(text, 1, 19)) as i32;
         let config = Config {
             bind: get!("METRICS_BIND", binds),
             bind_is_default: raw("METRICS_BIND").is_none(),
@@ -293,6 +298,26 @@ impl Config {
                     bytes: get!("METRICS_ROTATE_BYTES", rotate_bytes),
                     every: get!("METRICS_ROTATE_EVERY", rotate_every),
                     rest: get!("METRICS_ROTATE_REST", |text| duration(text, 0, 60_000)),
+                },
+                keep: KeepPolicy {
+                    compression: get!("METRICS_COMPRESS_AFTER", |text| or_off(text, keeping_time)).map(
+                        |after| Compression {
+                            after,
+                            level: compress_level,
+                        },
+                    ),
+                    retention: Retention {
+                        age: get!("METRICS_RETAIN_FOR", |text| or_off(text, keeping_time)),
+                        bytes: get!("METRICS_RETAIN_BYTES", |text| or_off(text, |text| size(
+                            text,
+                            0,
+                            1 << 60
+                        ))),
+                        files: get!("METRICS_RETAIN_FILES", |text| or_off(text, |text| whole(
+                            text, 0, 1_000_000
+                        ))),
+                    },
+                    archive: get!("METRICS_ARCHIVE_URL", |text| or_off(text, ArchiveUrl::parse)),
                 },
                 ring_capacity: get!("METRICS_RING_CAPACITY", |text| whole(text, 1, 100_000)),
                 names_max: get!("METRICS_EVENT_NAMES_MAX", |text| whole(text, 1, 1_000_000)),
@@ -423,6 +448,21 @@ fn rotate_every(text: &str) -> Result<Option<Period>, Rejected> {
         .map_err(|_| "it is `hourly`, `daily`, `weekly`, `off`, or a duration such as `15m` (s, m, h), from 1s to 8760h".into())
 }
 
+/// `off`, or what `parse` takes.
+fn or_off<T>(text: &str, parse: impl Fn(&str) -> Result<T, Rejected>) -> Result<Option<T>, Rejected> {
+    match text {
+        "off" => Ok(None),
+        _ => parse(text)
+            .map(Some)
+            .map_err(|allowed| format!("it is `off`, or {}", allowed.trim_start_matches("it is "))),
+    }
+}
+
+/// How long a sealed file is left alone or kept: up to a hundred years.
+fn keeping_time(text: &str) -> Result<Duration, Rejected> {
+    duration(text, 0, 36_500 * 24 * 3_600_000)
+}
+
 fn page_cache(text: &str) -> Result<Option<u64>, Rejected> {
     match text {
         "all" => Ok(None),
@@ -491,6 +531,12 @@ mod tests {
                 "`hourly`, `daily`, `weekly`, `off`",
             ),
             ("METRICS_ROTATE_REST", "2m", "from 0s to 60s"),
+            ("METRICS_COMPRESS_AFTER", "on", "`off`, or a duration such as"),
+            ("METRICS_COMPRESS_LEVEL", "20", "from 1 to 19"),
+            ("METRICS_RETAIN_FOR", "1 month", "`off`, or a duration such as"),
+            ("METRICS_RETAIN_BYTES", "10GB", "`off`, or a size such as"),
+            ("METRICS_RETAIN_FILES", "-1", "`off`, or a whole number"),
+            ("METRICS_ARCHIVE_URL", "ftp://host/logs", "`s3://bucket/prefix`"),
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "to 60s"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),

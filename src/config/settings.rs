@@ -211,6 +211,53 @@ pub const SETTINGS: &[Setting] = &[
                meanwhile events go into the journal",
     },
     Setting {
+        variable: "METRICS_COMPRESS_AFTER",
+        flag: "compress-after",
+        value: "DURATION",
+        default: "off",
+        help: "How long after it was sealed a file is compressed (zstd) into `archive/` beside the log; `off`: never. Off, because \
+               those who follow the log by `metrics*.jsonl` must have read a file before it goes: `10m` is a good choice",
+    },
+    Setting {
+        variable: "METRICS_COMPRESS_LEVEL",
+        flag: "compress-level",
+        value: "LEVEL",
+        default: "3",
+        help: "The level of zstd, 1 to 19: higher ones take more time and memory for smaller files",
+    },
+    Setting {
+        variable: "METRICS_RETAIN_FOR",
+        flag: "retain-for",
+        value: "DURATION",
+        default: "off",
+        help: "How long sealed files are kept, counted from their last line, as `720h` or `30d`; `off`: for good. Their summaries \
+               stay, so lifetime counts do not change. Off, because deleting is yours to decide",
+    },
+    Setting {
+        variable: "METRICS_RETAIN_BYTES",
+        flag: "retain-bytes",
+        value: "SIZE",
+        default: "off",
+        help: "Bytes that sealed files may take on the disk, compressed or not; the oldest are removed when there are more. A file \
+               stays for a minute after it was sealed in any case",
+    },
+    Setting {
+        variable: "METRICS_RETAIN_FILES",
+        flag: "retain-files",
+        value: "COUNT",
+        default: "off",
+        help: "How many sealed files are kept; the oldest are removed when there are more",
+    },
+    Setting {
+        variable: "METRICS_ARCHIVE_URL",
+        flag: "archive-url",
+        value: "URL",
+        default: "off",
+        help: "Where sealed files are uploaded, after their compression if that is on: `s3://bucket/prefix`, `gs://bucket/prefix`, \
+               `az://container/prefix` or `file:///folder`; credentials come from the environment (`AWS_…`, `GOOGLE_…`, `AZURE_…`). \
+               Each upload is read back and compared, and no file is removed before that. Each log needs a prefix of its own",
+    },
+    Setting {
         variable: "METRICS_PUBLISH_INTERVAL",
         flag: "publish-interval",
         value: "DURATION",

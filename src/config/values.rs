@@ -12,7 +12,13 @@ pub fn whole(text: &str, min: usize, max: usize) -> Result<usize, Rejected> {
 }
 
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-const DURATIONS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const DURATIONS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 
 /// A size in bytes, from `min` to `max`: a whole number with a unit, as `64MiB`; without one it is bytes.
 pub fn size(text: &str, min: u64, max: u64) -> Result<u64, Rejected> {
@@ -29,7 +35,7 @@ pub fn duration(text: &str, min_ms: u64, max_ms: u64) -> Result<Duration, Reject
     ms.map(Duration::from_millis).ok_or_else(|| {
         // Limits are told in seconds where they are whole.
         let [min, max] = [min_ms, max_ms].map(|ms| spelled(ms, &[DURATIONS[1], DURATIONS[0]]));
-        format!("it is a duration such as `250ms` (ms, s, m, h), from {min} to {max}")
+        format!("it is a duration such as `250ms` (ms, s, m, h, d), from {min} to {max}")
     })
 }
 
@@ -77,6 +83,7 @@ mod tests {
         assert_eq!(size("1KiB", 0, u64::MAX), Ok(1024));
         assert_eq!(duration("250ms", 0, 10_000), Ok(Duration::from_millis(250)));
         assert_eq!(duration("10m", 0, 10_000_000), Ok(Duration::from_secs(600)));
+        assert_eq!(duration("30d", 0, u64::MAX), duration("720h", 0, u64::MAX));
         for text in [
             "",
             "MiB",
@@ -89,7 +96,7 @@ mod tests {
         ] {
             assert!(size(text, 0, u64::MAX).is_err(), "{text}");
         }
-        for text in ["", "1", "ms", "1 s", "1.5s", "-1s", "1S", "1d"] {
+        for text in ["", "1", "ms", "1 s", "1.5s", "-1s", "1S", "1w"] {
             assert!(duration(text, 0, u64::MAX / 2).is_err(), "{text}");
         }
     }

@@ -23,6 +23,7 @@ use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
 use crate::log::fs::Fs;
 use crate::log::keeper::Keeper;
+use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::lock::{Lock, LockError};
 use crate::log::segment::Family;
 use crate::log::summary::Tally;
@@ -35,6 +36,8 @@ pub enum OpenError {
     Locked(LockError),
     /// The journal that is there cannot be used.
     Journal(JournalError),
+    /// The archive cannot be used: why.
+    Archive(String),
     /// The log cannot be read or written: what was being done, and what came of it.
     Io(String, io::Error),
 }
@@ -44,6 +47,7 @@ impl std::fmt::Display for OpenError {
         match self {
             OpenError::Locked(error) => error.fmt(f),
             OpenError::Journal(error) => error.fmt(f),
+            OpenError::Archive(error) => write!(f, "METRICS_ARCHIVE_URL: {error}"),
             OpenError::Io(what, error) => write!(f, "cannot {what}: {error}"),
         }
     }
@@ -132,6 +136,7 @@ impl Engine {
             counters,
             recent,
             status: Status::default(),
+            archive: Arc::default(),
             stopping: AtomicBool::new(false),
             giving_up: AtomicBool::new(false),
             journal,
@@ -150,12 +155,15 @@ impl Engine {
         let (keeper, keeping) = Keeper::start(
             Arc::clone(&fs),
             Arc::clone(&shared.catalog),
+            shared.config.keep.clone(),
+            Arc::clone(&shared.archive),
             {
                 let (fs, sync_thread) = (Arc::clone(&fs), Arc::clone(&sync_thread));
                 move || clock.look_around(&*fs, &sync_thread)
             },
-            |body| thread("floodgate-keep", body),
-        );
+            &|name, body| thread(name, body),
+        )
+        .map_err(OpenError::Archive)?;
         let keeper = Arc::new(keeper);
         let writer = Writer::new(
             Arc::clone(&shared),
@@ -309,6 +317,12 @@ impl View {
     /// Sealed files that anything is known of.
     pub fn sealed_files(&self) -> usize {
         self.shared.catalog.segments().len()
+    }
+
+    /// How the archive is doing, if there is one.
+    pub fn archive(&self) -> Option<&ArchiveStatus> {
+        let is_configured = self.shared.config.keep.archive.is_some();
+        is_configured.then_some(&*self.shared.archive)
     }
 
     /// Whether the counts are not known yet: the live file is being read after the start.

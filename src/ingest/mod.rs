@@ -67,6 +67,8 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 
 use crate::log::catalog::Catalog;
+use crate::log::keeper::KeepPolicy;
+use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::summary::Tally;
 pub use counters::{Counters, OTHER};
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
@@ -129,6 +131,8 @@ pub struct EngineConfig {
     pub rotation: RotationPolicy,
     /// Whether each line begins with its number.
     pub line_seq: bool,
+    /// What is done to sealed files.
+    pub keep: KeepPolicy,
     /// Lines in the recent window.
     pub ring_capacity: usize,
     /// Event names that are counted apart.
@@ -161,6 +165,7 @@ struct Shared {
     counters: Counters,
     recent: Recent,
     status: Status,
+    archive: Arc<ArchiveStatus>,
     /// Stored once by the engine's shutdown: the writer ends when the ring is empty.
     stopping: AtomicBool,
     /// Stored once by the engine's shutdown when time is up: the writer leaves what it cannot write in the journal.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Advice, CWD, RenameFlags};
 
@@ -33,6 +33,25 @@ pub trait AppendFile: Send + Sync {
     fn born(&self) -> SystemTime;
     /// Fills `buffer` from `offset` on.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Gives the file a modification time, and waits until all of it is on the disk (`fsync`).
+    fn finish(&self, modified: SystemTime) -> io::Result<()>;
+}
+
+/// A file that is read from its beginning.
+pub trait Source: Read + Send {
+    /// Advises that those bytes need not stay in memory. A file system may ignore it.
+    fn uncache(&self, bytes: Range<u64>);
+}
+
+/// What is known of a file that is not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its length.
+    pub bytes: u64,
+    /// When it was written to last.
+    pub modified: SystemTime,
+    /// When anything of it changed last, its name included.
+    pub changed: SystemTime,
 }
 
 /// What tells a file from all others: its device and inode.
@@ -51,7 +70,11 @@ pub trait Fs: Send + Sync {
     /// Which file is at `path`; `None` if there is none.
     fn identity_at(&self, path: &Path) -> io::Result<Option<Identity>>;
     /// Opens an existing file to read it from its beginning; `None` if there is none.
-    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>>;
+    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>>;
+    /// What is known of a file; `None` if there is none.
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
+    /// Makes a directory, if there is none, and sees to it that its entry is on the disk.
+    fn make_directory(&self, path: &Path) -> io::Result<()>;
     /// Puts a small file there, in place of the one that may be there: whole or not at all, its contents on the disk.
     fn put_whole(&self, path: &Path, contents: &[u8]) -> io::Result<()>;
     /// The names of what is in a directory; none if there is no directory.
@@ -115,11 +138,34 @@ impl Fs for OsFs {
         }
     }
 
-    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Box::new(file))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(Stat {
+                bytes: metadata.len(),
+                modified: metadata.modified()?,
+                changed: SystemTime::UNIX_EPOCH + Duration::from_secs(metadata.ctime().max(0) as u64),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                self.sync_directory(parent.unwrap_or(Path::new(".")))
+            }
         }
     }
 
@@ -163,9 +209,7 @@ impl AppendFile for File {
     }
 
     fn uncache(&self, bytes: Range<u64>) {
-        if let Some(length) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
-            rustix::fs::fadvise(self, bytes.start, Some(length), Advice::DontNeed).ok();
-        }
+        uncache(self, bytes);
     }
 
     fn identity(&self) -> io::Result<(Identity, u64)> {
@@ -182,5 +226,23 @@ impl AppendFile for File {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         FileExt::read_exact_at(self, buffer, offset)
+    }
+
+    fn finish(&self, modified: SystemTime) -> io::Result<()> {
+        self.set_modified(modified)?;
+        self.sync_all()
+    }
+}
+
+impl Source for File {
+    fn uncache(&self, bytes: Range<u64>) {
+        uncache(self, bytes);
+    }
+}
+
+fn uncache(file: &File, bytes: Range<u64>) {
+    // No length means to the end of the file there.
+    if let Some(length) = NonZeroU64::new(bytes.end.saturating_sub(bytes.start)) {
+        rustix::fs::fadvise(file, bytes.start, Some(length), Advice::DontNeed).ok();
     }
 }

@@ -107,9 +107,20 @@ impl Family {
         self.archive_directory().join(name)
     }
 
+    /// Whether a path has the name of a compressed file.
+    pub fn is_compressed(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        matches!(self.parse(name), Some((_, Kind::Compressed)))
+    }
+
     /// The path of a summary.
     pub fn summary(&self, id: SegmentId) -> PathBuf {
-        let name = joined(&[&self.stem, OsStr::new(&tail_of(id)), OsStr::new(".summary.json")]);
+        self.beside(id, ".summary.json")
+    }
+
+    /// The path of a small file about a sealed one, which outlives it.
+    pub fn beside(&self, id: SegmentId, end: &str) -> PathBuf {
+        let name = joined(&[&self.stem, OsStr::new(&tail_of(id)), OsStr::new(end)]);
         self.directory.join(name)
     }
 

@@ -10,6 +10,8 @@ pub mod http;
 pub mod json;
 pub mod load;
 pub mod log;
+pub mod moto;
+pub mod sealed;
 pub mod server;
 pub mod vectors;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::journal::Place;
 use super::{Acknowledged, EngineConfig, FsyncPolicy, Level, Producer, RotationPolicy};
 use crate::event::{Lines, Parser, Room, Take};
+use crate::log::keeper::KeepPolicy;
 
 /// How long anything may take that is waited for; nothing here is about time.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,6 +74,7 @@ fn config(directory: &Path) -> EngineConfig {
             every: None,
             rest: Duration::ZERO,
         },
+        keep: KeepPolicy::default(),
         ring_capacity: 10,
         names_max: 100,
     }

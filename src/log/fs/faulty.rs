@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, Cursor, IoSlice};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::{AppendFile, Fs, Identity};
+use super::{AppendFile, Fs, Identity, Source, Stat};
 
 /// What is to go wrong. All chances are out of 256, for each append; what is left over succeeds whole.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +61,15 @@ pub struct FaultyFs {
 struct FaultyFile {
     fs: FaultyFs,
     contents: Arc<Mutex<Vec<u8>>>,
+}
+
+/// The time at which everything happens here.
+fn always() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+}
+
+impl Source for Cursor<Vec<u8>> {
+    fn uncache(&self, _: Range<u64>) {}
 }
 
 /// A number that depends on `state` alone, which it moves on (SplitMix64).
@@ -241,9 +250,21 @@ impl Fs for FaultyFs {
             .map(|file| (0, Arc::as_ptr(file).addr() as u64)))
     }
 
-    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Read + Send>>> {
+    fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>> {
         let contents = self.contents(path);
-        Ok(contents.map(|contents| Box::new(io::Cursor::new(contents)) as Box<dyn Read + Send>))
+        Ok(contents.map(|contents| Box::new(Cursor::new(contents)) as Box<dyn Source>))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
+        Ok(self.contents(path).map(|contents| Stat {
+            bytes: contents.len() as u64,
+            modified: always(),
+            changed: always(),
+        }))
+    }
+
+    fn make_directory(&self, _: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     fn put_whole(&self, path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -308,7 +329,11 @@ impl AppendFile for FaultyFile {
     }
 
     fn born(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+        always()
+    }
+
+    fn finish(&self, _: SystemTime) -> io::Result<()> {
+        self.sync_data()
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -1,0 +1,548 @@
+//! The keeper: what is done to sealed files, beside the writer and never in its way.
+//!
+//! ```text
+//! sealed → summary stored → compressed → uploaded, verified → removed at the end of its retention
+//! ```
+//!
+//! A live file that somebody has deleted is copied back ([`restore`]). All but that and the summary is off until configured ([`KeepPolicy`]). Summaries stay when their file has gone: they are the
+//! lifetime counts.
+//!
+//! **Owner.** The thread `floodgate-keep` stores summaries, looks at the clock for the rotation, and decides what is to be
+//! compressed ([`compress`]), uploaded ([`archive`]) and removed ([`retain`]); the first two are done by a thread each, so
+//! that nothing here waits for a slow disk or a slow network. It looks again when something has happened, else once a
+//! second, or more rarely where looking takes long: never more than a hundredth of its time.
+//!
+//! **Bounds.** One file at a time is compressed, and one uploaded. What is kept in memory grows with the number of sealed
+//! files by some tens of bytes each.
+//!
+//! **When things fail.** What cannot be done now (a full disk, no network) is tried again. What is not done when the process
+//! ends is done after the next start: every step says by files alone how far it is. Nothing is removed before what takes its
+//! place has been read back and found whole.
+
+pub mod archive;
+pub mod compress;
+mod restore;
+pub mod retain;
+mod stock;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+
+use super::catalog::{Catalog, Segment};
+use super::fs::{AppendFile, Fs};
+use super::segment::SegmentId;
+use crate::failpoint;
+use archive::mark::{Intent, Mark, Marks};
+use archive::store::ArchiveUrl;
+use archive::{ArchiveStatus, Archivist, Job, UploadError};
+use compress::{CompressError, Compression, Press};
+use retain::Retention;
+use stock::Held;
+
+/// Time between two looks at the clock.
+const TICK: Duration = Duration::from_millis(500);
+/// Time between two looks at the sealed files, if nothing has happened.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A look that took long is followed by a pause so many times as long.
+const LOOK_SHARE: u32 = 100;
+/// How long after a failure compressing is tried again.
+const RETRY: Duration = Duration::from_secs(30);
+/// How often the log says that a file stays because it is not archived, and how long a file waits whose name is taken in
+/// the archive.
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// What is done to sealed files.
+#[derive(Clone, Debug, Default)]
+pub struct KeepPolicy {
+    /// How they are compressed; `None`: not at all.
+    pub compression: Option<Compression>,
+    /// How many of them are kept.
+    pub retention: Retention,
+    /// Where they are archived; `None`: nowhere.
+    pub archive: Option<ArchiveUrl>,
+}
+
+enum Order {
+    Sealed(Arc<Segment>),
+    Restore(Arc<dyn AppendFile>, Arc<Segment>),
+    Compressed(Arc<Segment>, Result<u64, CompressError>),
+    Uploaded(Arc<Segment>, Result<Mark, UploadError>),
+    Stop,
+}
+
+/// Gives the keeper its work.
+pub struct Keeper {
+    orders: Sender<Order>,
+    stopping: Arc<AtomicBool>,
+    stopped: watch::Sender<bool>,
+}
+
+struct Work {
+    fs: Arc<dyn Fs>,
+    catalog: Arc<Catalog>,
+    policy: KeepPolicy,
+    /// Segments whose summary is not stored yet.
+    unsummarised: Vec<Arc<Segment>>,
+    /// Deleted files that have not been copied back yet.
+    nameless: Vec<(Arc<dyn AppendFile>, Arc<Segment>)>,
+    packer: Option<Helper<Sender<Arc<Segment>>>>,
+    /// Not compressed before, after a failure.
+    pack_after: Option<Instant>,
+    uploader: Option<Helper<UnboundedSender<Job>>>,
+    status: Arc<ArchiveStatus>,
+    /// Files that are safe in the archive.
+    archived: HashSet<SegmentId>,
+    /// Files that an earlier process began to upload as they were then.
+    begun: HashMap<SegmentId, Intent>,
+    /// Files whose name is taken in the archive, and when to look again.
+    foreign: HashMap<SegmentId, Instant>,
+    /// When the log has said of a file that it stays.
+    told: HashMap<SegmentId, Instant>,
+    /// Files that are not what their summary says: nothing is done to them until the next start.
+    altered: HashSet<SegmentId>,
+    next_look: Instant,
+}
+
+/// A thread that does one thing at a time.
+struct Helper<S> {
+    /// The thread ends when this is dropped.
+    jobs: S,
+    thread: JoinHandle<()>,
+    busy_with: Option<SegmentId>,
+}
+
+impl<S> Helper<S> {
+    fn new(jobs: S, thread: JoinHandle<()>) -> Helper<S> {
+        Helper {
+            jobs,
+            thread,
+            busy_with: None,
+        }
+    }
+
+    fn end(self) {
+        drop(self.jobs);
+        self.thread
+            .join()
+            .expect("a panicking thread of the engine ends the process");
+    }
+}
+
+/// Starts a thread with a name.
+type Spawn<'s> = &'s dyn Fn(&str, Box<dyn FnOnce() + Send>) -> JoinHandle<()>;
+
+impl Keeper {
+    /// Starts the thread, which calls `tick` some times a second, and those that help it, each with `spawn`. How the archive
+    /// is doing can be seen in `status`.
+    ///
+    /// # Errors
+    /// Why the archive cannot be used, as a sentence.
+    pub fn start(
+        fs: Arc<dyn Fs>,
+        catalog: Arc<Catalog>,
+        policy: KeepPolicy,
+        status: Arc<ArchiveStatus>,
+        tick: impl FnMut() + Send + 'static,
+        spawn: Spawn<'_>,
+    ) -> Result<(Keeper, JoinHandle<()>), String> {
+        let (orders, inbox) = channel();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (stopped, see_stopped) = watch::channel(false);
+        let uploader = match &policy.archive {
+            Some(url) => {
+                let family = catalog.family().clone();
+                let archivist =
+                    Archivist::new(Arc::clone(&fs), family, url, Arc::clone(&status), see_stopped)?;
+                let (jobs, given) = unbounded_channel();
+                let orders = orders.clone();
+                let done = move |segment, result| {
+                    orders.send(Order::Uploaded(segment, result)).ok();
+                };
+                let thread = spawn("floodgate-arch", Box::new(move || archivist.run(given, done)));
+                Some(Helper::new(jobs, thread))
+            }
+            None => None,
+        };
+        let packer = policy.compression.map(|compression| {
+            let press = Press {
+                fs: Arc::clone(&fs),
+                family: catalog.family().clone(),
+                level: compression.level,
+                stopping: Arc::clone(&stopping),
+            };
+            let (jobs, given) = channel::<Arc<Segment>>();
+            let done = orders.clone();
+            let body = move || {
+                Press::step_back();
+                for segment in given {
+                    let result = press.compress(&segment.summary);
+                    done.send(Order::Compressed(segment, result)).ok();
+                }
+            };
+            Helper::new(jobs, spawn("floodgate-pack", Box::new(body)))
+        });
+        let work = Work {
+            fs,
+            catalog,
+            policy,
+            unsummarised: Vec::new(),
+            nameless: Vec::new(),
+            packer,
+            pack_after: None,
+            uploader,
+            status,
+            archived: HashSet::new(),
+            begun: HashMap::new(),
+            foreign: HashMap::new(),
+            told: HashMap::new(),
+            altered: HashSet::new(),
+            next_look: Instant::now(),
+        };
+        let thread = spawn("floodgate-keep", Box::new(move || work.run(&inbox, tick)));
+        let keeper = Keeper {
+            orders,
+            stopping,
+            stopped,
+        };
+        Ok((keeper, thread))
+    }
+
+    /// A file has been sealed.
+    pub fn sealed(&self, segment: Arc<Segment>) {
+        // The thread ends after the writer.
+        self.orders.send(Order::Sealed(segment)).ok();
+    }
+
+    /// A file without a name is to get that of the segment it is.
+    pub fn restore(&self, file: Arc<dyn AppendFile>, segment: Arc<Segment>) {
+        self.orders.send(Order::Restore(file, segment)).ok();
+    }
+
+    /// Ends the threads.
+    pub fn stop(&self) {
+        // Relaxed: no data hangs on it.
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stopped.send_replace(true);
+        self.orders.send(Order::Stop).ok();
+    }
+}
+
+impl Work {
+    fn run(mut self, inbox: &Receiver<Order>, mut tick: impl FnMut()) {
+        if let Err(error) = Press::tidy(&*self.fs, self.catalog.family()) {
+            tracing::warn!(%error, "what an earlier process left in the archive cannot be removed");
+        }
+        if self.policy.archive.is_some() {
+            self.read_marks();
+        }
+        loop {
+            match inbox.recv_timeout(TICK) {
+                Ok(Order::Sealed(segment)) => {
+                    self.unsummarised.push(segment);
+                    self.summarise();
+                }
+                Ok(Order::Restore(file, segment)) => {
+                    self.nameless.push((file, segment));
+                    self.restore();
+                }
+                Ok(Order::Compressed(segment, result)) => self.compressed(&segment, result),
+                Ok(Order::Uploaded(segment, result)) => self.uploaded(&segment, result),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.restore();
+                    self.summarise();
+                    tick();
+                }
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
+            }
+            if Instant::now() >= self.next_look {
+                self.look();
+            }
+        }
+    }
+
+    fn end(mut self) {
+        self.restore();
+        self.summarise();
+        if let Some(packer) = self.packer {
+            packer.end();
+        }
+        if let Some(uploader) = self.uploader {
+            uploader.end();
+        }
+    }
+
+    /// How far earlier processes have come.
+    fn read_marks(&mut self) {
+        let marks = Marks {
+            fs: &*self.fs,
+            family: self.catalog.family(),
+        };
+        let url = self.policy.archive.as_ref().map(ArchiveUrl::to_string);
+        for segment in self.catalog.segments() {
+            let id = segment.id();
+            if marks.mark(id).is_some() {
+                marks.settle(id);
+                self.archived.insert(id);
+            } else if let Some(intent) = marks
+                .intent(id)
+                .filter(|intent| Some(&intent.url) == url.as_ref())
+            {
+                self.begun.insert(id, intent);
+            }
+        }
+    }
+
+    fn restore(&mut self) {
+        let Work { fs, catalog, .. } = self;
+        self.nameless.retain(|(file, segment)| {
+            let path = catalog.family().plain(segment.id());
+            let copied = restore::copy(&**fs, &**file, segment.summary.bytes, &path);
+            match &copied {
+                Ok(()) => tracing::info!(file = %path.display(), "a deleted file of the log is copied back"),
+                Err(error) => {
+                    tracing::error!(file = %path.display(), %error, "a deleted file of the log cannot be copied back; trying again");
+                }
+            }
+            copied.is_err()
+        });
+    }
+
+    fn summarise(&mut self) {
+        let Work { fs, catalog, .. } = self;
+        self.unsummarised.retain(|segment| {
+            let path = catalog.family().summary(segment.id());
+            failpoint::hit("rotate.unsummarised");
+            // Files are removed on the strength of their summaries: those must survive a power cut.
+            let stored = segment
+                .summary
+                .write(&**fs, &path)
+                .and_then(|()| fs.sync_directory(catalog.family().directory()));
+            if let Err(error) = &stored {
+                tracing::warn!(file = %path.display(), %error, "a summary cannot be stored; trying again");
+            }
+            failpoint::hit("rotate.summarised");
+            stored.is_err()
+        });
+    }
+
+    fn compressed(&mut self, segment: &Segment, result: Result<u64, CompressError>) {
+        let id = segment.id();
+        if let Some(packer) = &mut self.packer {
+            packer.busy_with = None;
+        }
+        self.next_look = Instant::now();
+        let file = self.catalog.family().file_name(id);
+        match result {
+            Ok(bytes) => tracing::info!(
+                file = %file.display(),
+                bytes = segment.summary.bytes,
+                compressed_bytes = bytes,
+                "a file of the log is compressed"
+            ),
+            Err(CompressError::Stopping) => {}
+            Err(error @ CompressError::Altered) => {
+                tracing::error!(file = %file.display(), %error, "a file of the log cannot be compressed");
+                self.altered.insert(id);
+            }
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "a file of the log cannot be compressed now; trying again");
+                self.pack_after = Some(Instant::now() + RETRY);
+            }
+        }
+    }
+
+    fn uploaded(&mut self, segment: &Segment, result: Result<Mark, UploadError>) {
+        let id = segment.id();
+        if let Some(uploader) = &mut self.uploader {
+            uploader.busy_with = None;
+        }
+        self.next_look = Instant::now();
+        let file = self.catalog.family().file_name(id);
+        match result {
+            Ok(mark) => {
+                tracing::info!(file = %file.display(), key = mark.key, bytes = mark.bytes, "a file of the log is archived");
+                self.archived.insert(id);
+                self.begun.remove(&id);
+            }
+            Err(UploadError::Stopping | UploadError::Gone) => {}
+            Err(error @ UploadError::Altered) => {
+                tracing::error!(file = %file.display(), %error, "a file of the log cannot be archived");
+                self.altered.insert(id);
+            }
+            Err(error) => {
+                tracing::error!(file = %file.display(), %error, "a file of the log cannot be archived; trying again in an hour");
+                self.foreign.insert(id, Instant::now() + HOUR);
+            }
+        }
+    }
+
+    /// Finds out what there is to do with the sealed files, and has it done.
+    fn look(&mut self) {
+        let begun = Instant::now();
+        let has_work = self.packer.is_some() || self.uploader.is_some() || self.policy.retention.is_limited();
+        if has_work && let Err(error) = self.look_through() {
+            tracing::warn!(%error, "the sealed files cannot be looked through");
+        }
+        self.next_look = Instant::now() + LOOK_EVERY.max(begun.elapsed() * LOOK_SHARE);
+    }
+
+    fn look_through(&mut self) -> io::Result<()> {
+        let held = stock::held(&*self.fs, self.catalog.family())?;
+        let segments = self.catalog.segments();
+        let known = segments.iter().map(|segment| (segment.id(), segment)).collect();
+        self.have_compressed(&held, &known);
+        self.have_uploaded(&held, &known);
+        self.retain(&held, &known);
+        Ok(())
+    }
+
+    fn have_compressed(&mut self, held: &[Held], known: &HashMap<SegmentId, &Arc<Segment>>) {
+        let (Some(packer), Some(compression)) = (&self.packer, self.policy.compression) else {
+            return;
+        };
+        let now = SystemTime::now();
+        let is_due = |file: &&Held| {
+            let age = now.duration_since(file.sealed).unwrap_or_default();
+            // Where both are there it was due once, and is not finished.
+            file.parts.plain && (file.parts.compressed || age >= compression.after)
+        };
+        if packer.busy_with.is_some() || self.pack_after.is_some_and(|then| Instant::now() < then) {
+            return;
+        }
+        let uploading = self.uploader.as_ref().and_then(|uploader| uploader.busy_with);
+        let is_free = |id: &SegmentId| {
+            // One that is being uploaded as it is must not change under that name.
+            !self.altered.contains(id) && uploading != Some(*id) && !self.is_begun_plain(id)
+        };
+        let mut due = held.iter().filter(is_due).filter(|file| is_free(&file.id));
+        let next = due.find_map(|file| known.get(&file.id));
+        if let (Some(segment), Some(packer)) = (next, &mut self.packer) {
+            packer.busy_with = Some(segment.id());
+            packer.jobs.send(Arc::clone(segment)).ok();
+        }
+    }
+
+    fn is_begun_plain(&self, id: &SegmentId) -> bool {
+        self.begun.get(id).is_some_and(|intent| !intent.is_compressed)
+    }
+
+    fn have_uploaded(&mut self, held: &[Held], known: &HashMap<SegmentId, &Arc<Segment>>) {
+        let Some(uploader) = &self.uploader else {
+            return;
+        };
+        let waiting = || held.iter().filter(|file| !self.archived.contains(&file.id));
+        let bytes = waiting().map(|file| file.bytes).sum();
+        self.status.set_waiting(waiting().count() as u64, bytes);
+        if uploader.busy_with.is_some() {
+            return;
+        }
+        let now = Instant::now();
+        let job = waiting().find_map(|file| {
+            let is_put_off = self.foreign.get(&file.id).is_some_and(|then| now < *then);
+            if is_put_off || self.altered.contains(&file.id) {
+                return None;
+            }
+            Some(Job {
+                segment: Arc::clone(known.get(&file.id)?),
+                is_compressed: self.form_to_upload(file)?,
+            })
+        });
+        if let (Some(job), Some(uploader)) = (job, &mut self.uploader) {
+            uploader.busy_with = Some(job.segment.id());
+            uploader.jobs.send(job).ok();
+        }
+    }
+
+    /// Whether a file is to be uploaded compressed; `None`: not yet.
+    fn form_to_upload(&self, file: &Held) -> Option<bool> {
+        if file.parts.plain && self.is_begun_plain(&file.id) {
+            return Some(false);
+        }
+        match (file.parts.plain, file.parts.compressed) {
+            (false, _) => Some(true),
+            // Not before it is compressed: each has one name in the archive.
+            (true, _) if self.packer.is_some() => None,
+            // Where both are there, the compressed one was not read back after a crash.
+            (true, _) => Some(false),
+        }
+    }
+
+    fn retain(&mut self, held: &[Held], known: &HashMap<SegmentId, &Arc<Segment>>) {
+        if !self.policy.retention.is_limited() {
+            return;
+        }
+        let surplus = self
+            .policy
+            .retention
+            .surplus(held, SystemTime::now(), |file| self.may_remove(file, known));
+        let mut told = std::mem::take(&mut self.told);
+        for goes in &surplus {
+            let id = goes.file.id;
+            if goes.is_needed {
+                let is_silent = told.get(&id).is_some_and(|then| then.elapsed() < HOUR);
+                if !is_silent && !self.is_archived(id) {
+                    told.insert(id, Instant::now());
+                    tracing::warn!(
+                        file = %self.catalog.family().file_name(id).display(),
+                        because_of = goes.reason.setting(),
+                        "a file of the log should be removed and stays: it is not archived yet"
+                    );
+                }
+                continue;
+            }
+            told.remove(&id);
+            let file = self.catalog.family().file_name(goes.file.id);
+            match self.remove(goes.file) {
+                Ok(()) => tracing::info!(
+                    file = %file.display(),
+                    bytes = goes.file.bytes,
+                    because_of = goes.reason.setting(),
+                    "a file of the log is removed"
+                ),
+                Err(error) => {
+                    tracing::warn!(file = %file.display(), %error, "a file of the log cannot be removed; trying again");
+                }
+            }
+        }
+        self.told = told;
+    }
+
+    fn is_archived(&self, id: SegmentId) -> bool {
+        self.policy.archive.is_none() || self.archived.contains(&id)
+    }
+
+    /// Whether nothing needs a sealed file any more. Whoever has still to read files before they go has its say here.
+    fn may_remove(&self, file: &Held, known: &HashMap<SegmentId, &Arc<Segment>>) -> bool {
+        let is_counted =
+            known.contains_key(&file.id) && !self.unsummarised.iter().any(|segment| segment.id() == file.id);
+        let is_being_compressed = self
+            .packer
+            .as_ref()
+            .is_some_and(|packer| packer.busy_with == Some(file.id));
+        is_counted && !is_being_compressed && self.is_archived(file.id)
+    }
+
+    fn remove(&self, file: &Held) -> io::Result<()> {
+        let family = self.catalog.family();
+        for (is_there, path) in [
+            (file.parts.compressed, family.compressed(file.id)),
+            (file.parts.plain, family.plain(file.id)),
+        ] {
+            if is_there {
+                match self.fs.remove(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => failpoint::hit("retain.removed"),
+                }
+            }
+        }
+        Ok(())
+    }
+}

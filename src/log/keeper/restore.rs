@@ -1,0 +1,35 @@
+//! Copying back a live file that another program has deleted: it is still open, and gets its name again.
+
+use std::io::{self, IoSlice, Read};
+use std::path::{Path, PathBuf};
+
+use crate::log::fs::{AppendFile, Fs};
+use crate::log::lines::FileRange;
+
+/// Bytes of a file that are copied at a time.
+const COPIED_AT_ONCE: usize = 1 << 20;
+
+/// Copies the first `length` bytes of `file` to `path`, aside first.
+pub(super) fn copy(fs: &dyn Fs, file: &dyn AppendFile, length: u64, path: &Path) -> io::Result<()> {
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
+    let to = fs.create(&aside)?;
+    let mut from = FileRange::new(file, 0, length.min(file.length()?));
+    let mut chunk = vec![0; COPIED_AT_ONCE];
+    loop {
+        let size = from.read(&mut chunk)?;
+        if size == 0 {
+            break;
+        }
+        let mut rest = &chunk[..size];
+        while !rest.is_empty() {
+            match to.append(&[IoSlice::new(rest)])? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => rest = &rest[written..],
+            }
+        }
+    }
+    to.sync_data()?;
+    fs.rename_new(&aside, path)
+}
