@@ -136,7 +136,7 @@ fn health_tells_strangers_only_whether_events_can_be_stored() {
         let health = ask(&mut client, "GET", HEALTH, headers).expect(200).json();
         let mut members: Vec<_> = health.as_object().unwrap().keys().cloned().collect();
         members.sort();
-        assert_eq!(members, ["ok", "ring_capacity", "sink_exists"]);
+        assert_eq!(members, ["ok", "ring_capacity", "sink_exists", "state"]);
         assert_eq!(health["ok"], true);
     }
     let health = ask(&mut client, "GET", HEALTH, &[("X-Api-Key", READ)])
