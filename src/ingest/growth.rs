@@ -86,7 +86,7 @@ impl Growth {
                         }
                         Err(error) => {
                             if !std::mem::replace(&mut failing, true) {
-                                tracing::warn!(%error, "the journal cannot grow; events are refused once it is full");
+                                shared.status.growth(Err(&error));
                             }
                             let rest = |order: &mut Order| *order != Order::Stop;
                             let waited = self.bell.wait_timeout_while(order, REST_AFTER_FAILURE, rest);

@@ -23,6 +23,8 @@ use crate::log::summary::Tally;
 const SYNC_MAX: Duration = Duration::from_secs(10);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often it is tried to begin another file.
+const BEGIN_AGAIN: Duration = Duration::from_millis(250);
 /// How often a resting writer looks up.
 const LOOK_UP: Duration = Duration::from_millis(5);
 
@@ -47,20 +49,17 @@ impl Writer {
             || (rotation.is_requested() && self.front.not_before.is_none_or(|then| Instant::now() >= then))
     }
 
-    /// Seals the live file if it is time, or if somebody has taken it away.
+    /// Seals the live file if it is time, or begins another if somebody has taken it away.
     pub(super) fn seal_if_due(&mut self) {
         let policy = self.shared.config.rotation;
         let is_large = policy.bytes.is_some_and(|most| self.live.length() >= most);
         let rotation = &self.shared.rotation;
-        let is_suspected = rotation.is_suspected();
-        if !is_large && !rotation.is_requested() && !is_suspected {
+        if !is_large && !rotation.is_requested() && !rotation.is_suspected() {
             return;
         }
         rotation.looked();
-        match self.live.sight() {
-            Ok(Sight::Well) => {}
-            Ok(sight) => return self.give_up_file(sight),
-            Err(error) => tracing::warn!(%error, "it cannot be seen whether the log's file is in its place"),
+        if !self.is_file_well() {
+            return self.give_up_file();
         }
         let is_wanted = is_large || self.shared.rotation.is_requested();
         if is_wanted && self.live.length() == 0 {
@@ -75,6 +74,13 @@ impl Writer {
             Sealing::PutOff => self.front.not_before = Some(Instant::now() + RETRY),
             Sealing::Stopping => {}
         }
+    }
+
+    fn is_file_well(&self) -> bool {
+        self.live.sight().unwrap_or_else(|error| {
+            tracing::warn!(%error, "it cannot be seen whether the log's file is in its place");
+            Sight::Well
+        }) == Sight::Well
     }
 
     fn seal(&mut self, rest: Duration) -> Sealing {
@@ -96,36 +102,51 @@ impl Writer {
             let left = rested.saturating_duration_since(now);
             std::thread::sleep(LOOK_UP.min(left.max(Duration::from_millis(1))));
         }
+        // Another program can have put a file of its own there during the rest.
+        if !self.is_file_well() {
+            self.give_up_file();
+            return Sealing::Done;
+        }
         let id = self.front_id();
         if let Err(error) = self.live.rotate(&self.shared.catalog.family().plain(id)) {
             tracing::warn!(%error, "the log's file cannot be sealed now; it goes on");
             return Sealing::PutOff;
         }
-        let segment = self.end_file(id);
+        let segment = self.end_file(id, true);
         tracing::info!(
             file = %self.shared.catalog.family().file_name(id).display(),
             bytes = segment.summary.bytes,
             events = segment.summary.events,
             "a file of the log is sealed"
         );
+        self.keeper.sealed(segment);
         Sealing::Done
     }
 
     /// Begins another file in place of one that somebody else has laid hands on. Nothing that was acknowledged is lost by
     /// it: of a deleted file, which is there as long as it is open, the keeper makes a copy; a renamed one is where it was
-    /// put; of a truncated one what came after is sealed.
-    fn give_up_file(&mut self, sight: Sight) {
+    /// put; of a truncated one what came after is sealed. Until another is begun nothing is written, and what comes stays in
+    /// the journal.
+    fn give_up_file(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let family = shared.catalog.family();
         let id = self.front_id();
-        let family = self.shared.catalog.family();
         let old = self.live.file().cloned();
-        let begun = match sight {
-            Sight::Truncated => self.live.rotate(&family.plain(id)),
-            _ => self.live.begin_anew(),
+        let sight = loop {
+            let sight = self.live.sight().unwrap_or(Sight::Well);
+            let begun = match sight {
+                Sight::Well => return shared.status.log_works(),
+                Sight::Truncated => self.live.rotate(&family.plain(id)),
+                Sight::Deleted | Sight::Moved => self.live.begin_anew(),
+            };
+            match begun {
+                Ok(()) => break sight,
+                Err(error) => shared.status.log_failed(&error),
+            }
+            if !shared.pause_unless_giving_up(BEGIN_AGAIN) {
+                return;
+            }
         };
-        if let Err(error) = begun {
-            // The look at the next tick finds the same.
-            return tracing::error!(%error, ?sight, "the log's file was taken away, and no other can be begun");
-        }
         let sealed = family.file_name(id);
         let sealed = sealed.display();
         match sight {
@@ -136,16 +157,27 @@ impl Writer {
                 tracing::error!(%sealed, "the log's file was truncated while it was in use (by `copytruncate`?): lines that nobody has copied are lost; what is left of it is sealed, and another is begun. Rename the file instead, or send SIGUSR1")
             }
             Sight::Moved | Sight::Well => {
-                tracing::warn!("the log's file was renamed by another program; another is begun")
+                tracing::warn!("the log's file was renamed by another program; another is begun");
             }
         }
-        let segment = self.end_file(id);
+        // Who waits for the disk is told the truth: a deleted file is nowhere yet.
+        let is_synced = sight == Sight::Moved && old.as_ref().is_some_and(|old| old.sync_data().is_ok());
+        let segment = self.end_file(id, is_synced);
         if sight == Sight::Deleted
             && let Some(old) = old
         {
-            self.keeper.restore(old, segment);
+            self.keeper.restore(old, Arc::clone(&segment));
         }
-        self.shared.rotation.done();
+        // Where the new file begins stands in the summary alone: without it a frame would not be found again after a kill.
+        while let Err(error) = shared.catalog.store(&segment) {
+            shared.status.log_failed(&error);
+            if !shared.pause_unless_giving_up(BEGIN_AGAIN) {
+                break;
+            }
+        }
+        shared.status.log_works();
+        self.keeper.sealed(segment);
+        shared.rotation.done();
     }
 
     fn front_id(&self) -> SegmentId {
@@ -156,7 +188,7 @@ impl Writer {
     }
 
     /// The file before has its end, and the one that is begun nothing in it yet.
-    fn end_file(&mut self, id: SegmentId) -> Arc<Segment> {
+    fn end_file(&mut self, id: SegmentId, is_synced: bool) -> Arc<Segment> {
         let tally = Tally::new(self.shared.config.names_max);
         let sealed = std::mem::replace(&mut *self.shared.tally(), tally);
         let catalog = &self.shared.catalog;
@@ -171,8 +203,8 @@ impl Writer {
         };
         self.shared.live_bytes.store(0, Ordering::Release);
         self.shared.rotation.begun(None);
-        self.sync_thread.turn_to(self.live.file());
-        self.keeper.sealed(Arc::clone(&segment));
+        self.sync_thread
+            .turn_to(self.live.file(), is_synced, &self.shared.herald);
         segment
     }
 }

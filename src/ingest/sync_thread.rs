@@ -51,6 +51,8 @@ pub enum FsyncPolicy {
 #[derive(Default)]
 struct Work {
     file: Option<Arc<dyn AppendFile>>,
+    /// How many files there were before this one: a sync that was under way when the file changed says nothing of the new one.
+    generation: u64,
     /// Bytes in the log.
     published: u64,
     /// Bytes that are on the disk.
@@ -131,14 +133,13 @@ impl SyncThread {
         work.failed || work.synced >= length
     }
 
-    /// From here on all is about a new, empty file.
-    pub fn turn_to(&self, file: Option<&Arc<dyn AppendFile>>) {
+    /// From here on all is about a new, empty file. Who still waits for the one before is told whether it is on the disk.
+    pub fn turn_to(&self, file: Option<&Arc<dyn AppendFile>>, is_synced: bool, herald: &Herald) {
         let mut work = self.work();
-        // Nobody is left but those who are to be told of a failure.
-        let waiters = work.waiters.drain(..).map(|(_, waiter)| (0, waiter)).collect();
+        let waiters = std::mem::take(&mut work.waiters);
         let before = work.file.take().map(|file| (file, work.uncached..work.published));
         *work = Work {
-            waiters,
+            generation: work.generation + 1,
             before,
             is_entry_new: file.is_some(),
             file: file.cloned(),
@@ -147,6 +148,12 @@ impl SyncThread {
             ..Work::default()
         };
         self.bell.notify_one();
+        drop(work);
+        for (_, waiter) in waiters {
+            waiter.completion.synced(is_synced);
+            herald.enqueue(waiter);
+        }
+        herald.wake();
     }
 
     /// The live file, once there is one.
@@ -213,6 +220,7 @@ impl SyncThread {
     ) -> MutexGuard<'a, Work> {
         let (file, end, failed, is_entry_new) =
             (work.file.clone(), work.published, work.failed, work.is_entry_new);
+        let generation = work.generation;
         drop(work);
         let directory = || match is_entry_new {
             true => self.fs.sync_directory(&self.directory),
@@ -223,10 +231,14 @@ impl SyncThread {
             _ => Ok(()),
         };
         let mut work = self.work();
+        if work.generation != generation {
+            return work;
+        }
         match result {
             Ok(()) if !work.failed => {
                 work.synced = end;
-                work.is_demanded = false;
+                // What came meanwhile is still wanted.
+                work.is_demanded &= work.published > end;
                 work.is_entry_new = false;
                 status.synced(end);
             }

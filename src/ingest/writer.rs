@@ -98,6 +98,9 @@ impl Writer {
                 return false;
             };
             if stopping && shared.ring.is_empty() {
+                // A last look: what was taken away is seen to.
+                shared.rotation.suspect();
+                self.seal_if_due();
                 return true;
             }
             self.seal_if_due();

@@ -159,6 +159,17 @@ impl Catalog {
         segment
     }
 
+    /// Stores the summary of a file that nobody could count again.
+    ///
+    /// # Errors
+    /// What writing it, or syncing the directory, says.
+    pub fn store(&self, segment: &Segment) -> io::Result<()> {
+        segment
+            .summary
+            .write(&*self.fs, &self.family.summary(segment.id()))?;
+        self.fs.sync_directory(self.family.directory())
+    }
+
     /// Opens a sealed file where it is, unpacked; `None` if it has gone.
     ///
     /// # Errors

@@ -14,7 +14,19 @@ pub(super) fn copy(fs: &dyn Fs, file: &dyn AppendFile, length: u64, path: &Path)
     let mut aside = path.to_owned().into_os_string();
     aside.push(".new");
     let aside = PathBuf::from(aside);
-    let to = fs.create(&aside)?;
+    let copied = copy_aside(fs, file, length, &aside).and_then(|()| fs.rename_new(&aside, path));
+    match copied {
+        Ok(()) => fs.sync_directory(path.parent().unwrap_or(Path::new("."))),
+        Err(error) => {
+            // A disk that is full is not to be kept full.
+            fs.remove(&aside).ok();
+            Err(error)
+        }
+    }
+}
+
+fn copy_aside(fs: &dyn Fs, file: &dyn AppendFile, length: u64, aside: &Path) -> io::Result<()> {
+    let to = fs.create(aside)?;
     let mut from = FileRange::new(file, 0, length.min(file.length()?));
     let mut chunk = vec![0; COPIED_AT_ONCE];
     loop {
@@ -30,6 +42,5 @@ pub(super) fn copy(fs: &dyn Fs, file: &dyn AppendFile, length: u64, path: &Path)
             }
         }
     }
-    to.sync_data()?;
-    fs.rename_new(&aside, path)
+    to.sync_data()
 }
