@@ -1,7 +1,7 @@
 //! Retention: which sealed files have to go.
 //!
 //! The oldest first, by age, by their number and by what they take on the disk together; a file counts with what it takes
-//! as it is, compressed or not. The live file is no sealed file, and one that was sealed less than [`FRESH`] ago stays
+//! as it is, compressed or not. The live file is no sealed file, and one that was sealed less than a minute ago stays
 //! whatever the limits say: those who follow the log may still be reading it. Summaries stay for good.
 
 use std::time::{Duration, SystemTime};

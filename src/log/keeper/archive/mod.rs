@@ -15,9 +15,9 @@
 //!
 //! **Owner.** The thread `floodgate-arch`, somewhat below the usual priority, with a runtime for the client of its own.
 //!
-//! **Bounds.** One file at a time, [`PART_BYTES`] at a time.
+//! **Bounds.** One file at a time, 8 MiB at a time.
 //!
-//! **When the store fails** it is tried again for as long as it takes, after pauses that grow to [`PAUSE_MAX`]; the log says so
+//! **When the store fails** it is tried again for as long as it takes, after pauses that grow to `PAUSE_MAX`; the log says so
 //! once, and once when it is over, and health shows the error and how much is waiting. Nothing that waits is removed.
 
 pub mod mark;
