@@ -4,7 +4,7 @@
 //! sealed → summary stored → compressed → uploaded, verified → removed at the end of its retention
 //! ```
 //!
-//! A live file that somebody has deleted is copied back ([`restore`]). All but that and the summary is off until configured ([`KeepPolicy`]). Summaries stay when their file has gone: they are the
+//! A live file that somebody has deleted is copied back. All but that and the summary is off until configured ([`KeepPolicy`]). Summaries stay when their file has gone: they are the
 //! lifetime counts.
 //!
 //! **Owner.** The thread `floodgate-keep` stores summaries, looks at the clock for the rotation, and decides what is to be
