@@ -445,7 +445,7 @@ fn rotate_every(text: &str) -> Result<Option<Period>, Rejected> {
     let length = duration(text, ROTATE_EVERY_MS.0, ROTATE_EVERY_MS.1);
     length
         .map(|length| Some(Period::Of(length)))
-        .map_err(|_| "it is `hourly`, `daily`, `weekly`, `off`, or a duration such as `15m` (s, m, h), from 1s to 8760h".into())
+        .map_err(|_| "it is `hourly`, `daily`, `weekly`, `off`, or a duration such as `15m` (s, m, h, d), from 1s to 365d".into())
 }
 
 /// `off`, or what `parse` takes.

@@ -88,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
         flag: "journal-bytes-max",
         value: "SIZE",
         default: "256MiB",
-        help: "Bound of the journal; when it is full, events are refused with 503. The default holds 65,536 requests \
+        help: "Bound of the journal; when it is full, events are refused with 503. The default holds 64,000 requests \
                with an event each, or a million events in batches, while the log's disk hangs",
     },
     Setting {

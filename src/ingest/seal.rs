@@ -28,25 +28,12 @@ const BEGIN_AGAIN: Duration = Duration::from_millis(250);
 /// How often a resting writer looks up.
 const LOOK_UP: Duration = Duration::from_millis(5);
 
-/// What the writer knows of the live file beside its length.
-pub(super) struct Front {
-    pub number: u64,
-    /// Position of its first byte in the log.
-    pub base: u64,
-    /// The number of its first event.
-    pub first_seq: u64,
-    /// When it was begun; `None` while it is empty.
-    pub since: Option<SystemTime>,
-    /// Not to be sealed before, after a failure.
-    pub not_before: Option<Instant>,
-}
-
 impl Writer {
     /// Whether there may be something to do here.
     pub(super) fn is_sealing_wanted(&self) -> bool {
         let rotation = &self.shared.rotation;
         rotation.is_suspected()
-            || (rotation.is_requested() && self.front.not_before.is_none_or(|then| Instant::now() >= then))
+            || (rotation.is_requested() && self.not_before.is_none_or(|then| Instant::now() >= then))
     }
 
     /// Seals the live file if it is time, or begins another if somebody has taken it away.
@@ -65,13 +52,13 @@ impl Writer {
         if is_wanted && self.live.length() == 0 {
             return self.shared.rotation.done();
         }
-        let is_early = self.front.not_before.is_some_and(|then| Instant::now() < then);
+        let is_early = self.not_before.is_some_and(|then| Instant::now() < then);
         if !is_wanted || is_early || self.shared.stopping.load(Ordering::Relaxed) {
             return;
         }
         match self.seal(policy.rest) {
             Sealing::Done => self.shared.rotation.done(),
-            Sealing::PutOff => self.front.not_before = Some(Instant::now() + RETRY),
+            Sealing::PutOff => self.not_before = Some(Instant::now() + RETRY),
             Sealing::Stopping => {}
         }
     }
@@ -181,10 +168,7 @@ impl Writer {
     }
 
     fn front_id(&self) -> SegmentId {
-        SegmentId::new(
-            self.front.number,
-            self.front.since.unwrap_or_else(SystemTime::now),
-        )
+        SegmentId::new(self.front.number, self.since.unwrap_or_else(SystemTime::now))
     }
 
     /// The file before has its end, and the one that is begun nothing in it yet.
@@ -193,14 +177,8 @@ impl Writer {
         let sealed = std::mem::replace(&mut *self.shared.tally(), tally);
         let catalog = &self.shared.catalog;
         let segment = catalog.add(sealed.summary(id, self.front.first_seq));
-        let front = catalog.front();
-        self.front = Front {
-            number: front.number,
-            base: front.base,
-            first_seq: front.first_seq,
-            since: None,
-            not_before: None,
-        };
+        self.front = catalog.front();
+        (self.since, self.not_before) = (None, None);
         self.shared.live_bytes.store(0, Ordering::Release);
         self.shared.rotation.begun(None);
         self.sync_thread

@@ -20,11 +20,11 @@ use super::frame::Frame;
 use super::header::Placement;
 use super::herald::Waiter;
 use super::numbered::number;
-use super::seal::Front;
 use super::sync_thread::SyncThread;
 use super::{Level, Shared};
 use crate::failpoint;
 use crate::log::LiveFile;
+use crate::log::catalog::Front;
 use crate::log::keeper::Keeper;
 use crate::log::summary::Tally;
 
@@ -39,7 +39,12 @@ const STOP_CHECK: Duration = Duration::from_millis(20);
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) live: LiveFile,
+    /// Where the live file begins.
     pub(super) front: Front,
+    /// When it was begun; `None` while it is empty.
+    pub(super) since: Option<SystemTime>,
+    /// The live file is not to be sealed before, after a failure.
+    pub(super) not_before: Option<Instant>,
     pub(super) sync_thread: Arc<SyncThread>,
     pub(super) keeper: Arc<Keeper>,
     /// Events in the log.
@@ -68,13 +73,9 @@ impl Writer {
         Writer {
             shared,
             live,
-            front: Front {
-                number: front.number,
-                base: front.base,
-                first_seq: front.first_seq,
-                since,
-                not_before: None,
-            },
+            front,
+            since,
+            not_before: None,
             sync_thread,
             keeper,
             sequence: 0,
@@ -160,7 +161,7 @@ impl Writer {
         let region = shared.journal.region();
         if self.live.length() == 0 {
             let now = SystemTime::now();
-            self.front.since = Some(now);
+            self.since = Some(now);
             shared.rotation.begun(Some(now));
         }
         self.place_batch();

@@ -159,7 +159,7 @@ impl Catalog {
         segment
     }
 
-    /// Stores the summary of a file that nobody could count again.
+    /// Stores a summary, and has it on the disk: files are removed on the strength of it, and some could not be counted again.
     ///
     /// # Errors
     /// What writing it, or syncing the directory, says.

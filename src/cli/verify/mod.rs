@@ -65,7 +65,7 @@ pub fn command() -> Command {
         )
         .args(log_args())
         .arg(setting_arg(find(NAMES_MAX).expect("it is a setting")).help(
-            "Event names that a summary made by --repair tells apart; the server's setting [default: 1000]",
+            "Event names that a summary made by --repair tells apart; the server's setting [default: 10000]",
         ))
 }
 

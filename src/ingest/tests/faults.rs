@@ -7,6 +7,7 @@ use super::super::blocks::BLOCK_BYTES;
 use super::super::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Outcome, Refused};
 use super::engine::assert_conserved;
 use super::{PATIENCE, config, line_of, split, store, until};
+use crate::log::fs::Fs;
 use crate::log::fs::faulty::{Faults, FaultyFs};
 
 fn open(config: &EngineConfig, fs: &FaultyFs) -> Engine {
@@ -220,6 +221,53 @@ fn a_lot_that_is_new_is_synced_before_its_time() {
     assert!(number >= 1000, "{number} lines of 16 KiB were new");
     drop(producer);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+}
+
+#[test]
+fn who_waits_for_the_disk_when_the_file_is_taken_away_is_told_the_truth() {
+    // A renamed file is synced where it is; a deleted one is nowhere.
+    for (is_deleted, expected) in [(false, (Level::Synced, false)), (true, (Level::Written, true))] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let fs = FaultyFs::new(1, Faults::default());
+        let engine = open(&config, &fs);
+        let mut producer = engine.entrance().producer();
+        // More than what comes after, so that a sync of this file can be taken for one of the next.
+        let mut lines = line_of(1, 1, 3000);
+        producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+        fs.hold_syncs(true);
+        let begun = fs.syncs();
+        let commitment = producer.commit(&mut lines, Level::Synced);
+        until(|| fs.syncs() > begun);
+        match is_deleted {
+            true => fs.remove(&config.log).unwrap(),
+            false => fs
+                .rename_new(&config.log, &directory.path().join("away"))
+                .unwrap(),
+        }
+        engine.check_file();
+        if is_deleted {
+            until(|| engine.view().sealed_files() == 1);
+        } else {
+            // The writer syncs it too.
+            until(|| fs.syncs() > begun + 1);
+        }
+        fs.hold_syncs(false);
+        let acknowledged = producer.wait(commitment, PATIENCE);
+        assert_eq!((acknowledged.level, acknowledged.sync_failed), expected);
+        // The next file has a sync of its own.
+        let begun = fs.syncs();
+        let mut lines = line_of(1, 2, 0);
+        producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+        assert_eq!(
+            store(&mut producer, &mut lines, Level::Synced).level,
+            Level::Synced
+        );
+        assert!(fs.syncs() > begun || engine.view().status().synced_bytes() == engine.view().live_bytes());
+        drop(producer);
+        assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+        assert_eq!(split(&fs.contents(&config.log).unwrap()).len(), 1);
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! sealed → summary stored → compressed → uploaded, verified → removed at the end of its retention
 //! ```
 //!
-//! A live file that somebody has deleted is copied back. All but that and the summary is off until configured ([`KeepPolicy`]). Summaries stay when their file has gone: they are the
-//! lifetime counts.
+//! A live file that somebody has deleted is copied back. All but that and the summary is off until configured
+//! ([`KeepPolicy`]). Summaries stay when their file has gone: they are the lifetime counts.
 //!
 //! **Owner.** The thread `floodgate-keep` stores summaries, looks at the clock for the rotation, and decides what is to be
 //! compressed ([`compress`]), uploaded ([`archive`]) and removed ([`retain`]); the first two are done by a thread each, so
@@ -243,7 +243,15 @@ impl Work {
         if self.policy.archive.is_some() {
             self.read_marks();
         }
+        let mut next_tick = Instant::now() + TICK;
         loop {
+            // The clock is looked at however much there is to do.
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + TICK;
+                self.restore();
+                self.summarise();
+                tick();
+            }
             match inbox.recv_timeout(TICK) {
                 Ok(Order::Sealed(segment)) => {
                     self.unsummarised.push(segment);
@@ -255,11 +263,7 @@ impl Work {
                 }
                 Ok(Order::Compressed(segment, result)) => self.compressed(&segment, result),
                 Ok(Order::Uploaded(segment, result)) => self.uploaded(&segment, result),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.restore();
-                    self.summarise();
-                    tick();
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
             }
             if Instant::now() >= self.next_look {
@@ -316,15 +320,11 @@ impl Work {
     }
 
     fn summarise(&mut self) {
-        let Work { fs, catalog, .. } = self;
+        let Work { catalog, .. } = self;
         self.unsummarised.retain(|segment| {
             let path = catalog.family().summary(segment.id());
             failpoint::hit("rotate.unsummarised");
-            // Files are removed on the strength of their summaries: those must survive a power cut.
-            let stored = segment
-                .summary
-                .write(&**fs, &path)
-                .and_then(|()| fs.sync_directory(catalog.family().directory()));
+            let stored = catalog.store(segment);
             if let Err(error) = &stored {
                 tracing::warn!(file = %path.display(), %error, "a summary cannot be stored; trying again");
             }
