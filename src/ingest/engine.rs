@@ -344,6 +344,11 @@ impl View {
         (used * bytes, minted * bytes, capacity * bytes)
     }
 
+    /// What wakes coroutines that wait for a thread.
+    pub(crate) fn herald(&self) -> &Arc<Herald> {
+        &self.shared.herald
+    }
+
     /// Frames committed and not yet published.
     pub fn ring_depth(&self) -> usize {
         self.shared.ring.len()

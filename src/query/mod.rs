@@ -1,7 +1,11 @@
-//! Reading what is stored: on the counts and the recent window that the writer keeps.
+//! Reading what is stored: on the counts and the recent window that the writer keeps, and on the log's files.
 //!
-//! Nothing here holds the writer back for longer than a copy of the window.
+//! Nothing here holds the writer back for longer than a copy of the window or of the counts. Files are read by the threads of
+//! [`readers`], never by a coroutine.
 
+pub mod readers;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use snapshot::snapshot;
