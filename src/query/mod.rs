@@ -3,9 +3,15 @@
 //! Nothing here holds the writer back for longer than a copy of the window or of the counts. Files are read by the threads of
 //! [`readers`], never by a coroutine.
 
+pub mod count;
+mod files;
+pub mod funnel;
 pub mod readers;
+mod scan;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod timeseries;
 
-pub use snapshot::snapshot;
+pub use files::Late;
+pub use snapshot::{filtered_snapshot, snapshot};

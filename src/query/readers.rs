@@ -1,12 +1,12 @@
 //! Reading files on behalf of coroutines: a pool of threads, since file I/O blocks and a coroutine must not.
 //!
-//! A coroutine hands in a piece of work and parks until a thread has done it ([`Readers::run`]). Work that is done in moments
-//! (counts from memory, a chunk of the live file) and work that may read whole files stand in two queues
-//! ([`Lane`]), and one thread takes the quick kind only: however many files are being read, it does not wait for them.
+//! A coroutine hands in a piece of work and parks until a thread has done it ([`Readers::run`]). There is a queue for each kind of
+//! work ([`Lane`]) and a thread for each queue, which helps with the quicker kinds when its own has nothing: however
+//! many files are being read, what is quick does not wait for them, and of what takes much memory one runs at a time.
 //!
 //! # Bounds, and what happens when it is full
 //!
-//! As many threads and places in the queues as [`Readers::start`] is told; work that finds its queue full is refused
+//! Three threads, and as many places in each queue as [`Readers::start`] is told; work that finds its queue full is refused
 //! ([`Unread::Busy`]), which clients see as a 503 with `Retry-After`. Each piece has a time limit from when it is handed in, which
 //! it looks at itself ([`Limit`]), between two chunks of a file. What still waits in the queue when its time is over is not
 //! begun. If the disk hangs, so that work cannot look, the coroutine goes on without it after [`GRACE`]; the thread is back
@@ -29,14 +29,18 @@ use crate::ingest::{Herald, View};
 /// How much longer than its limit work is waited for: it ends itself, unless a call into the file system hangs.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long a piece of work takes, as far as can be told beforehand.
+/// What a piece of work takes, as far as can be told beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Moments: what is in memory, or near the end of the live file.
     Quick,
     /// It may read whole files.
     Long,
+    /// It reads files and keeps much of them in memory: one at a time.
+    Heavy,
 }
+
+const LANES: usize = 3;
 
 /// Why there is no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +80,8 @@ type Work = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
 struct Queues {
-    quick: VecDeque<Work>,
-    long: VecDeque<Work>,
+    /// By lane.
+    lanes: [VecDeque<Work>; LANES],
     is_closed: bool,
 }
 
@@ -96,11 +100,11 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Starts `threads` threads, two at the least, before which `queue_max` pieces of work of each kind may wait.
+    /// Starts the threads, before which `queue_max` pieces of work of each kind may wait.
     ///
     /// # Errors
     /// The system starts no thread.
-    pub fn start(view: &View, threads: usize, queue_max: usize) -> io::Result<Readers> {
+    pub fn start(view: &View, queue_max: usize) -> io::Result<Readers> {
         let pool = Arc::new(Pool {
             queues: Mutex::default(),
             bell: Condvar::new(),
@@ -111,12 +115,11 @@ impl Readers {
             pool: Arc::clone(&pool),
             herald: Arc::clone(view.herald()),
         };
-        for number in 0..threads.max(2) {
+        for lane in 0..LANES {
             let pool = Arc::clone(&pool);
-            let takes_long = number > 0;
             std::thread::Builder::new()
                 .name("floodgate-read".into())
-                .spawn(move || pool.serve(takes_long))?;
+                .spawn(move || pool.serve(lane))?;
         }
         Ok(readers)
     }
@@ -166,10 +169,7 @@ impl Drop for Readers {
 impl Pool {
     fn push(&self, lane: Lane, work: Work) -> Result<(), Unread> {
         let mut queues = lock(&self.queues);
-        let queue = match lane {
-            Lane::Quick => &mut queues.quick,
-            Lane::Long => &mut queues.long,
-        };
+        let queue = &mut queues.lanes[lane as usize];
         if queue.len() >= self.queue_max {
             return Err(Unread::Busy);
         }
@@ -179,13 +179,12 @@ impl Pool {
         Ok(())
     }
 
-    /// A thread's body.
-    fn serve(&self, takes_long: bool) {
+    /// A thread's body: its own lane first, then those of quicker work.
+    fn serve(&self, lane: usize) {
         let mut queues = lock(&self.queues);
         loop {
-            let long = |queues: &mut Queues| takes_long.then(|| queues.long.pop_front()).flatten();
-            let next = queues.quick.pop_front().or_else(|| long(&mut queues));
-            if let Some(work) = next {
+            let mut lanes = std::iter::once(lane).chain(0..lane);
+            if let Some(work) = lanes.find_map(|lane| queues.lanes[lane].pop_front()) {
                 drop(queues);
                 work();
                 queues = lock(&self.queues);
@@ -214,7 +213,7 @@ mod tests {
     fn readers(queue_max: usize) -> (Readers, impl Sized) {
         let (engine, directory) = engine();
         (
-            Readers::start(&engine.view(), 2, queue_max).unwrap(),
+            Readers::start(&engine.view(), queue_max).unwrap(),
             (engine, directory),
         )
     }
@@ -229,7 +228,7 @@ mod tests {
             may::go!(move || {
                 // The queue is shorter than there are coroutines.
                 let squared = loop {
-                    let lane = if number % 2 == 0 { Lane::Quick } else { Lane::Long };
+                    let lane = [Lane::Quick, Lane::Long, Lane::Heavy][number as usize % LANES];
                     match readers.run(lane, LONG, move |_| number * number) {
                         Err(Unread::Busy) => may::coroutine::yield_now(),
                         done => break done.unwrap(),
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_quick_work_passes_long_work() {
+    fn a_full_queue_refuses_and_quick_work_passes_heavy_work() {
         let (readers, _engine) = readers(1);
         let readers = Arc::new(readers);
         let (begun, has_begun) = channel();
@@ -257,7 +256,7 @@ mod tests {
         let block = |readers: &Arc<Readers>| {
             let (readers, begun, released) = (Arc::clone(readers), begun.clone(), Arc::clone(&released));
             std::thread::spawn(move || {
-                readers.run(Lane::Long, LONG, move |_| {
+                readers.run(Lane::Heavy, LONG, move |_| {
                     begun.send(()).unwrap();
                     lock(&released).recv().unwrap();
                 })
@@ -266,10 +265,11 @@ mod tests {
         let first = block(&readers);
         has_begun.recv().unwrap();
         let second = block(&readers);
-        while lock(&readers.pool.queues).long.is_empty() {
+        while lock(&readers.pool.queues).lanes[Lane::Heavy as usize].is_empty() {
             std::thread::yield_now();
         }
-        assert_eq!(readers.run(Lane::Long, LONG, |_| ()), Err(Unread::Busy));
+        assert_eq!(readers.run(Lane::Heavy, LONG, |_| ()), Err(Unread::Busy));
+        assert_eq!(readers.run(Lane::Long, LONG, |_| 6), Ok(6));
         assert_eq!(readers.run(Lane::Quick, LONG, |_| 7), Ok(7));
         for _ in 0..2 {
             release.send(()).unwrap();
