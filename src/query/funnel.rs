@@ -269,13 +269,15 @@ impl Followed {
             .places
             .iter()
             .map(|(value, place)| (&**value, *place as usize))
+            // Some were given up for one of an earlier event.
+            .filter(|(_, place)| self.counts[0][*place] > 0)
             .collect();
         values.sort_unstable_by_key(|(value, place)| (std::cmp::Reverse(self.counts[0][*place]), *value));
         let of = |place: usize| self.counts.iter().map(move |counts| counts[place]);
         let top = values.iter().take(GROUPS_TOP);
         let mut groups: Vec<(&str, Vec<u64>)> =
             top.map(|(value, place)| (*value, of(*place).collect())).collect();
-        let mut rest: Vec<u64> = of(values.len()).collect();
+        let mut rest: Vec<u64> = of(self.values.places.len()).collect();
         for (_, place) in values.iter().skip(GROUPS_TOP) {
             rest.iter_mut()
                 .zip(of(*place))
