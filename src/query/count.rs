@@ -3,7 +3,7 @@
 //! A summary has events by name and minute. It does not say
 //!
 //! - which events of a minute lie on which side of a time that cuts it: the file is read, if it has such a minute, for
-//!   that minute only;
+//!   that minute only, and no further than its last event;
 //! - minutes at all, where there were too many of them: the file is read;
 //! - names that came after the bound on names, which it has together under [`OTHER`]: the file is read when such a name
 //!   is asked for. Where no name is asked for they stay together.
@@ -21,7 +21,7 @@ use crate::log::summary::{NameCounts, Summary};
 const MINUTE: i64 = 60_000_000;
 
 /// Counts by minute; `None` is the minute of events without a time, or of a total.
-pub type Cells = [(Option<i64>, u64)];
+pub(super) type Cells = [(Option<i64>, u64)];
 
 /// Which events are asked for.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,7 @@ impl Ask {
         let (Some(minutes), Some(cells)) = (minutes, counts.minutes.as_deref()) else {
             return true;
         };
-        !in_minutes(cells, minutes).is_empty() || minutes.cuts(cells)
+        !in_minutes(cells, minutes).is_empty() || minutes.cut_events(cells) > 0
     }
 
     /// Whether the time that is asked for cuts a minute, so that files may have to be read.
@@ -102,20 +102,22 @@ impl Ask {
     fn minutes(&self) -> Option<Minutes> {
         let is_cut = |at: &Timestamp| at.micros.rem_euclid(MINUTE) != 0;
         let cut = |at: Option<Timestamp>| at.filter(is_cut).map(Timestamp::minute);
+        let (first, last) = (cut(self.since), cut(self.until));
         self.is_timed().then(|| Minutes {
             whole: (
                 self.since
                     .map_or(i64::MIN, |since| since.minute() + i64::from(is_cut(&since))),
                 self.until.map_or(i64::MAX, Timestamp::minute),
             ),
-            cut: [cut(self.since), cut(self.until)],
+            // One minute may be cut at both ends.
+            cut: [first, last.filter(|_| last != first)],
         })
     }
 }
 
 /// Calls `each` with what is counted of a file: a name, and how many of its events there are in which minutes (where no time
 /// is asked for: how many there are). A name may come several times.
-pub fn count(
+pub(super) fn count(
     part: Part<'_>,
     ask: &Ask,
     limit: &Limit,
@@ -127,7 +129,8 @@ pub fn count(
         return Ok(());
     }
     let minutes = ask.minutes();
-    let mut is_read = false;
+    // Events of minutes that are cut; and whether there is more that has to be read.
+    let (mut cut, mut is_read) = (0, false);
     let (mut asked_found, mut has_other) = (0, false);
     for counts in &summary.counts {
         let name = counts.name();
@@ -148,54 +151,101 @@ pub fn count(
                 if !whole.is_empty() {
                     each(name, whole);
                 }
-                is_read |= minutes.cuts(cells);
+                cut += minutes.cut_events(cells);
             }
         }
     }
     let is_all_found = ask.names.as_ref().is_none_or(|names| asked_found == names.len());
-    if is_read || has_other && !is_all_found {
-        read(part, ask, minutes.as_ref(), limit, gaps, each)?;
+    is_read |= has_other && !is_all_found;
+    if !is_read && cut == 0 {
+        return Ok(());
     }
-    Ok(())
+    let mut reading = Reading::new(summary, ask, minutes);
+    if is_read {
+        return part.read(limit, gaps, |_, line| {
+            reading.line(line, each);
+            true
+        });
+    }
+    // When all events of the minutes that are cut have been met, there is nothing more to be found. In a log that is about
+    // in the order of time they are near the end, or the beginning, as far as there are few events on that side.
+    let mut goes_on = |line: &[u8]| {
+        cut -= u64::from(reading.line(line, each)).min(cut);
+        cut > 0
+    };
+    match is_nearer_the_end(summary, ask) {
+        true => part.read_from_end(limit, gaps, goes_on),
+        false => part.read(limit, gaps, |_, line| goes_on(line)),
+    }
 }
 
-/// Counts by reading what the summary does not say.
-fn read(
-    part: Part<'_>,
-    ask: &Ask,
-    minutes: Option<&Minutes>,
-    limit: &Limit,
-    gaps: &mut Gaps,
-    each: &mut dyn FnMut(&[u8], &Cells),
-) -> Result<(), Late> {
-    // The names that the summary counts apart, and whether by minute.
-    let listed = part.summary().counts.iter();
-    let listed: HashMap<&[u8], bool> = listed
-        .map(|counts| (counts.name(), counts.minutes.is_some()))
-        .filter(|(name, _)| ask.names.is_none() || *name != OTHER)
-        .collect();
-    part.read_whole(limit, gaps, |_, line| {
+/// Whether fewer events lie behind the time that is asked for than before it.
+fn is_nearer_the_end(summary: &Summary, ask: &Ask) -> bool {
+    let Some(edge) = ask.since.or(ask.until).map(Timestamp::minute) else {
+        return true;
+    };
+    let (mut before, mut behind) = (0, 0);
+    let cells = summary
+        .counts
+        .iter()
+        .filter_map(|counts| counts.minutes.as_deref());
+    for (minute, count) in cells.flatten() {
+        match *minute < Some(edge) {
+            true => before += count,
+            false => behind += count,
+        }
+    }
+    behind <= before
+}
+
+/// Counts by reading what a summary does not say.
+struct Reading<'a> {
+    ask: &'a Ask,
+    minutes: Option<Minutes>,
+    /// The names that the summary counts apart, and whether by minute.
+    listed: HashMap<&'a [u8], bool>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(summary: &'a Summary, ask: &'a Ask, minutes: Option<Minutes>) -> Reading<'a> {
+        let listed = summary.counts.iter();
+        let listed = listed.map(|counts| (counts.name(), counts.minutes.is_some()));
+        Reading {
+            ask,
+            minutes,
+            listed: listed
+                .filter(|(name, _)| ask.names.is_none() || *name != OTHER)
+                .collect(),
+        }
+    }
+
+    /// Counts an event that the summary does not count. Whether the line is one of a minute that is cut, which the summary has
+    /// a count of.
+    fn line(&mut self, line: &[u8], each: &mut dyn FnMut(&[u8], &Cells)) -> bool {
+        let ask = self.ask;
         let Some(event) = StoredEvent::of_line(line).filter(|event| ask.wants_name(&event.name)) else {
-            return;
+            return false;
         };
-        let name = match listed.contains_key(&*event.name) || ask.names.is_some() {
+        let name = match ask.names.is_some() || self.listed.contains_key(&*event.name) {
             true => &*event.name,
             false => OTHER,
         };
-        let by_minute = listed.get(name);
-        let Some(minutes) = minutes else {
+        let by_minute = self.listed.get(name).copied();
+        let Some(minutes) = &self.minutes else {
             if by_minute.is_none() {
                 each(name, &[(None, 1)]);
             }
-            return;
+            return false;
         };
-        let Some(at) = event.at().filter(|at| ask.wants_time(*at)) else {
-            return;
+        let Some(at) = event.at() else {
+            return false;
         };
-        if by_minute != Some(&true) || !minutes.has_whole(at.minute()) {
+        let is_known = by_minute == Some(true);
+        if ask.wants_time(at) && !(is_known && minutes.has_whole(at.minute())) {
             each(name, &[(Some(at.minute()), 1)]);
         }
-    })
+        is_known && minutes.cut.contains(&Some(at.minute()))
+    }
 }
 
 impl Minutes {
@@ -203,10 +253,13 @@ impl Minutes {
         self.whole.0 <= minute && minute < self.whole.1
     }
 
-    /// Whether there are events in a minute that is cut.
-    fn cuts(&self, cells: &Cells) -> bool {
-        let has = |minute| cells.binary_search_by_key(&Some(minute), |cell| cell.0).is_ok();
-        self.cut.iter().flatten().any(|minute| has(*minute))
+    /// How many events there are in minutes that are cut.
+    fn cut_events(&self, cells: &Cells) -> u64 {
+        let count = |minute: &Option<i64>| {
+            let found = cells.binary_search_by_key(minute, |cell| cell.0);
+            found.map_or(0, |at| cells[at].1)
+        };
+        self.cut.iter().filter(|minute| minute.is_some()).map(count).sum()
     }
 }
 
@@ -218,7 +271,7 @@ fn in_minutes<'c>(cells: &'c Cells, minutes: &Minutes) -> &'c Cells {
 }
 
 /// Counts by name, of as many names as are told apart, and of the others together.
-pub struct Totals {
+pub(super) struct Totals {
     names_max: usize,
     by_name: HashMap<Box<[u8]>, u64>,
 }

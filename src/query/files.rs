@@ -107,31 +107,53 @@ impl<'l> Part<'l> {
         self.segment.base
     }
 
-    /// Calls `each` with every line and where in the file it begins. Whether the file is there; one that cannot be read
-    /// to its end is a gap.
-    pub fn read(&self, limit: &Limit, gaps: &mut Gaps, each: impl FnMut(u64, &[u8])) -> Result<bool, Late> {
-        let read = match self.open() {
-            Ok(Opened::Gone) => return Ok(false),
+    /// Calls `each` with the lines and where in the file they begin, until it has enough (`false`). A file that has gone, or
+    /// cannot be read to its end, is a gap.
+    pub fn read(
+        &self,
+        limit: &Limit,
+        gaps: &mut Gaps,
+        each: impl FnMut(u64, &[u8]) -> bool,
+    ) -> Result<(), Late> {
+        let opened = self.open();
+        self.read_opened(opened, limit, gaps, each)
+    }
+
+    /// As [`Part::read`], from the end if the file can be read so.
+    pub fn read_from_end(
+        &self,
+        limit: &Limit,
+        gaps: &mut Gaps,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), Late> {
+        match self.open() {
+            Ok(Opened::Plain(plain, end)) => {
+                let read = scan::backwards(plain.file(), end, limit, each);
+                self.settle(read, gaps)
+            }
+            opened => self.read_opened(opened, limit, gaps, |_, line| each(line)),
+        }
+    }
+
+    fn read_opened(
+        &self,
+        opened: io::Result<Opened<'_>>,
+        limit: &Limit,
+        gaps: &mut Gaps,
+        each: impl FnMut(u64, &[u8]) -> bool,
+    ) -> Result<(), Late> {
+        let read = match opened {
+            Ok(Opened::Gone) => {
+                gaps.add(|| format!("{} has been removed.", self.name()));
+                Ok(())
+            }
             Ok(Opened::Plain(plain, end)) => {
                 scan::forwards(&mut FileRange::new(plain.file(), 0, end), limit, each)
             }
             Ok(Opened::Packed(mut unpacked)) => scan::forwards(&mut unpacked, limit, each),
             Err(error) => Err(error.into()),
         };
-        self.settle(read, gaps).map(|()| true)
-    }
-
-    /// As [`Part::read`], for who cannot do without the file: that it has gone is a gap too.
-    pub fn read_whole(
-        &self,
-        limit: &Limit,
-        gaps: &mut Gaps,
-        each: impl FnMut(u64, &[u8]),
-    ) -> Result<(), Late> {
-        if !self.read(limit, gaps, each)? {
-            gaps.add(|| format!("{} has been removed.", self.name()));
-        }
-        Ok(())
+        self.settle(read, gaps)
     }
 
     /// Adds to `newest`, which is in descending order, the last lines that are wanted, until it has `count` of them, or
@@ -170,6 +192,7 @@ impl<'l> Part<'l> {
                         slot.extend_from_slice(line);
                         last.push_back(slot);
                     }
+                    true
                 });
                 // Of a file that was not read to its end these are not the newest.
                 if read.is_ok() {

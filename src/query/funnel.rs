@@ -135,14 +135,15 @@ fn for_each_event(
 ) -> Result<(), Late> {
     let has_any = |part: &Part<'_>| ask.may_have(part.summary());
     for part in log.parts().filter(has_any) {
-        part.read_whole(time, gaps, |offset, line| {
+        part.read(time, gaps, |offset, line| {
             let Some(event) = StoredEvent::of_line(line).filter(|event| ask.wants_name(&event.name)) else {
-                return;
+                return true;
             };
             let at = event.at().filter(|at| ask.wants_time(*at));
             if let (Some(at), Some(visitor)) = (at, &event.visitor_id) {
                 each(&event, visitor, (at.micros, part.base() + offset));
             }
+            true
         })?;
     }
     Ok(())

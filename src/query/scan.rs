@@ -32,8 +32,13 @@ impl From<io::Error> for Stopped {
     }
 }
 
-/// Calls `each` with every line that `from` gives and where it begins, without its newline.
-pub fn forwards(from: &mut dyn Read, limit: &Limit, mut each: impl FnMut(u64, &[u8])) -> Result<(), Stopped> {
+/// Calls `each` with the lines that `from` gives and where they begin, without their newlines, until it says that it has enough
+/// (`false`).
+pub fn forwards(
+    from: &mut dyn Read,
+    limit: &Limit,
+    mut each: impl FnMut(u64, &[u8]) -> bool,
+) -> Result<(), Stopped> {
     let mut buffer = vec![0; CHUNK_BYTES];
     // Bytes of the file before the buffer's, and how many of the buffer's are of a line that has not ended.
     let (mut before, mut kept) = (0_u64, 0);
@@ -50,8 +55,9 @@ pub fn forwards(from: &mut dyn Read, limit: &Limit, mut each: impl FnMut(u64, &[
         let mut begin = 0;
         for newline in memchr::memchr_iter(b'\n', &buffer[kept..end]) {
             let newline = kept + newline;
-            if !std::mem::take(&mut is_too_long) {
-                each(before + begin as u64, &buffer[begin..newline]);
+            let is_line = !std::mem::take(&mut is_too_long);
+            if is_line && !each(before + begin as u64, &buffer[begin..newline]) {
+                return Ok(());
             }
             begin = newline + 1;
         }
@@ -132,12 +138,13 @@ mod tests {
         Limit::until(Instant::now() + Duration::from_secs(60))
     }
 
-    fn forth(bytes: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    fn forth(bytes: &[u8], count: usize) -> Vec<(u64, Vec<u8>)> {
         let mut lines = Vec::new();
-        forwards(&mut &*bytes, &in_time(), |at, line| {
-            lines.push((at, line.to_vec()))
-        })
-        .unwrap();
+        let each = |at, line: &[u8]| {
+            lines.push((at, line.to_vec()));
+            lines.len() < count
+        };
+        forwards(&mut &*bytes, &in_time(), each).unwrap();
         lines
     }
 
@@ -177,22 +184,23 @@ mod tests {
             }
             for tail in ["", "half"] {
                 let bytes = [&bytes, tail.as_bytes()].concat();
-                assert_eq!(forth(&bytes), lines);
+                assert_eq!(forth(&bytes, usize::MAX), lines);
+                assert_eq!(forth(&bytes, 3), lines[..3]);
                 let mut expected: Vec<_> = lines.iter().map(|(_, line)| line.clone()).collect();
                 expected.reverse();
                 assert_eq!(back(&bytes, usize::MAX), expected);
                 assert_eq!(back(&bytes, 3), expected[..3]);
             }
         }
-        assert_eq!((forth(b""), back(b"", 1)), (vec![], vec![]));
-        assert_eq!((forth(b"half"), back(b"half", 1)), (vec![], vec![]));
+        assert_eq!((forth(b"", 1), back(b"", 1)), (vec![], vec![]));
+        assert_eq!((forth(b"half", 1), back(b"half", 1)), (vec![], vec![]));
     }
 
     #[test]
     fn a_line_that_is_too_long_is_passed_over_both_ways() {
         let long = vec![b'x'; 2 * LINE_BYTES_MAX + 11];
         let bytes = [b"a\n", &long[..], b"\nbc\n", &long, b"\nd\n"].concat();
-        let found: Vec<_> = forth(&bytes).into_iter().map(|(_, line)| line).collect();
+        let found: Vec<_> = forth(&bytes, 9).into_iter().map(|(_, line)| line).collect();
         assert_eq!(found, [&b"a"[..], b"bc", b"d"]);
         assert_eq!(back(&bytes, 9), [&b"d"[..], b"bc", b"a"]);
     }

@@ -137,39 +137,41 @@ pub fn timeseries(
         since: Some(buckets.time(0)),
         until: Some(buckets.time(buckets.count)),
     };
-    let is_named = ask.names.is_some();
-    let mut names_in_rest = 0;
-    let names = match ask.names.clone() {
-        Some(names) => names,
-        None => {
-            let mut totals = Totals::new(view.names_max());
-            for part in log.parts() {
-                count(part, &ask, time, &mut gaps, &mut |name, cells| {
-                    totals.add(name, cells);
-                })?;
-            }
-            let ranking = totals.ranking();
-            let apart = ranking.iter().filter(|(name, _)| **name != *OTHER);
-            let top: Vec<_> = apart.take(SERIES_TOP).map(|(name, _)| name.clone()).collect();
-            names_in_rest = ranking.len() - top.len();
-            top
+    let mut rest = None;
+    if ask.names.is_none() {
+        let mut totals = Totals::new(view.names_max());
+        let mut all = buckets.zeros();
+        for part in log.parts() {
+            count(part, &ask, time, &mut gaps, &mut |name, cells| {
+                totals.add(name, cells);
+                buckets.add(cells, &mut all);
+            })?;
         }
-    };
+        let ranking = totals.ranking();
+        let apart = ranking.iter().filter(|(name, _)| **name != *OTHER);
+        let top: Vec<_> = apart.take(SERIES_TOP).map(|(name, _)| name.clone()).collect();
+        rest = Some((ranking.len() - top.len(), all)).filter(|(names, _)| *names > 0);
+        ask.names = Some(top);
+    }
+    // By their names, also those at the top: a file may have lumped one of them together with others.
+    let names = ask.names.as_deref().unwrap_or_default();
     let places = names.iter().enumerate().map(|(place, name)| (&**name, place));
     let places: HashMap<&[u8], usize> = places.collect();
     let mut series = vec![buckets.zeros(); names.len()];
-    let mut rest = buckets.zeros();
-    if is_named {
-        ask.names = Some(names.clone());
-    }
     for part in log.parts() {
         count(part, &ask, time, &mut gaps, &mut |name, cells| {
-            let to = places.get(name).map_or(&mut rest, |place| &mut series[*place]);
-            buckets.add(cells, to);
+            buckets.add(cells, &mut series[places[name]]);
         })?;
     }
+    if let Some((_, rest)) = &mut rest {
+        let apart = series.iter();
+        apart.for_each(|counts| {
+            rest.iter_mut()
+                .zip(counts)
+                .for_each(|(rest, count)| *rest = rest.saturating_sub(*count))
+        });
+    }
     let series: Vec<_> = names.iter().zip(series).collect();
-    let rest = (names_in_rest > 0).then_some((names_in_rest, rest));
     Ok(render(&buckets, &series, rest, gaps.reason()))
 }
 
