@@ -171,13 +171,13 @@ pub fn timeseries(
                 .for_each(|(rest, count)| *rest = rest.saturating_sub(*count))
         });
     }
-    let series: Vec<_> = names.iter().zip(series).collect();
+    let series: Vec<_> = names.iter().map(|name| &**name).zip(series).collect();
     Ok(render(&buckets, &series, rest, gaps.reason()))
 }
 
 fn render(
     buckets: &Buckets,
-    series: &[(&Box<[u8]>, Vec<u64>)],
+    series: &[(&[u8], Vec<u64>)],
     rest: Option<(usize, Vec<u64>)>,
     gap: Option<&str>,
 ) -> Vec<u8> {
@@ -297,13 +297,13 @@ mod tests {
 
     #[test]
     fn buckets_are_bounded() {
-        let since = Some(at("2026-11-01T00:00:00Z"));
-        let week = Buckets::new(Interval::Minute, since, at("2026-11-08T00:00:00Z")).unwrap();
+        let since = at("2026-11-01T00:00:00Z");
+        let week = Buckets::new(Interval::Minute, Some(since), at("2026-11-08T00:00:00Z")).unwrap();
         assert_eq!(week.count, BUCKETS_MAX);
-        let more = Buckets::new(Interval::Minute, since, at("2026-11-08T00:00:00.1Z"));
+        let more = Buckets::new(Interval::Minute, Some(since), at("2026-11-08T00:00:00.1Z"));
         assert_eq!(more, Err(NoBuckets::TooMany(BUCKETS_MAX + 1)));
         assert_eq!(
-            Buckets::new(Interval::Day, since, since.unwrap()),
+            Buckets::new(Interval::Day, Some(since), since),
             Err(NoBuckets::Empty)
         );
         let ends = (at("0001-01-01T00:00:00Z"), at("9999-12-31T23:59:59Z"));
