@@ -10,6 +10,7 @@
 //!
 //! So what comes out is exact, unless a file that has to be read has gone or is damaged, which is told ([`Gaps`]).
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::files::{Gaps, Late, Part};
@@ -179,7 +180,7 @@ pub(super) fn count(
     }
 }
 
-/// Whether fewer events lie behind the time that is asked for than before it.
+/// Whether fewer events lie behind the minute that is cut than before it.
 fn is_nearer_the_end(summary: &Summary, ask: &Ask) -> bool {
     let Some(edge) = ask.since.or(ask.until).map(Timestamp::minute) else {
         return true;
@@ -190,9 +191,10 @@ fn is_nearer_the_end(summary: &Summary, ask: &Ask) -> bool {
         .iter()
         .filter_map(|counts| counts.minutes.as_deref());
     for (minute, count) in cells.flatten() {
-        match *minute < Some(edge) {
-            true => before += count,
-            false => behind += count,
+        match minute.cmp(&Some(edge)) {
+            Ordering::Less => before += count,
+            Ordering::Equal => {}
+            Ordering::Greater => behind += count,
         }
     }
     behind <= before

@@ -12,7 +12,7 @@ use crate::log::fs::AppendFile;
 /// Bytes read at a time: the system call is lost in the work on that many lines, and they are in the cache when they are
 /// looked at.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes read first when reading backwards, for who wants but a few lines.
+/// Bytes read first when reading backwards, then twice as many each time: who wants but a few lines reads little.
 const FIRST_CHUNK_BYTES: usize = 32 << 10;
 /// The longest line that is taken into memory.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
@@ -119,7 +119,7 @@ pub fn backwards(
             is_none = true;
         }
         kept = if is_none { 0 } else { line_end };
-        size = CHUNK_BYTES;
+        size = (2 * size).min(CHUNK_BYTES);
     }
     if !is_none {
         each(&text[..kept]);
