@@ -16,11 +16,15 @@ mod behavior;
 mod budget;
 mod error;
 mod event;
+mod funnel;
 mod gate;
 mod health;
 mod intake;
+mod parameters;
+mod read;
 mod route;
 mod spare;
+mod timeseries;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +36,7 @@ use crate::config::Config;
 use crate::event::Parser;
 use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service};
 use crate::ingest::{Engine, Entrance, Level, View};
+use crate::query::readers::Readers;
 use gate::{Admitted, Pass, Reads};
 use intake::Intake;
 use route::Route;
@@ -42,6 +47,7 @@ struct Shared {
     log_name: String,
     enqueue_timeout: Duration,
     ack_timeout: Duration,
+    query_timeout: Duration,
     ack: Level,
     event_bytes_max: usize,
     batch_bytes_max: usize,
@@ -50,6 +56,7 @@ struct Shared {
     gate: Arc<Gate>,
     reads: Reads,
     view: View,
+    readers: Readers,
     spare: spare::Spare,
     budget: budget::Budget,
     /// The answer to a single event at level `journaled`: the hot one.
@@ -72,6 +79,7 @@ impl Api {
             log_name: config.log_name.clone(),
             enqueue_timeout: config.enqueue_timeout,
             ack_timeout: config.ack_timeout,
+            query_timeout: config.query_timeout,
             ack: config.ack,
             event_bytes_max: config.event_bytes_max,
             batch_bytes_max: config.batch_bytes_max,
@@ -79,6 +87,7 @@ impl Api {
             batch_lines_bytes_max: (config.engine.journal_bytes_max / 2) as usize,
             gate,
             reads: Reads::new(config),
+            readers: Readers::start(&view, read::QUEUE_MAX).expect("the system starts threads"),
             view,
             spare: spare::Spare::new(),
             budget: budget::Budget::new(config.inflight_bytes_max),
@@ -138,6 +147,8 @@ impl Service for Session {
             Route::Event => self.event(request, output),
             Route::Batch => self.batch(request, output),
             Route::Behavior => self.behavior(request, output),
+            Route::Timeseries => self.timeseries(request, output),
+            Route::Funnel => self.funnel(request, output),
             Route::Health => self.health(may_read, output),
         }
     }

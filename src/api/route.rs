@@ -8,6 +8,8 @@ pub enum Route {
     Event,
     Batch,
     Behavior,
+    Timeseries,
+    Funnel,
     Health,
 }
 
@@ -18,6 +20,8 @@ impl Route {
             "/api/metrics/event" => Some(Route::Event),
             "/api/metrics/events/batch" => Some(Route::Batch),
             "/api/metrics/behavior" => Some(Route::Behavior),
+            "/api/metrics/behavior/timeseries" => Some(Route::Timeseries),
+            "/api/metrics/behavior/funnel" => Some(Route::Funnel),
             "/api/metrics/behavior/health" => Some(Route::Health),
             _ => None,
         }
@@ -27,7 +31,7 @@ impl Route {
     pub fn side(self) -> Option<Side> {
         match self {
             Route::Event | Route::Batch => Some(Side::Write),
-            Route::Behavior => Some(Side::Read),
+            Route::Behavior | Route::Timeseries | Route::Funnel => Some(Side::Read),
             Route::Health => None,
         }
     }
@@ -36,7 +40,9 @@ impl Route {
     pub fn takes(self, method: &str) -> bool {
         match self {
             Route::Event | Route::Batch => method == "POST",
-            Route::Behavior | Route::Health => method == "GET" || method == "HEAD",
+            Route::Behavior | Route::Timeseries | Route::Funnel | Route::Health => {
+                method == "GET" || method == "HEAD"
+            }
         }
     }
 
@@ -44,7 +50,7 @@ impl Route {
     pub fn methods(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST",
-            Route::Behavior | Route::Health => "GET, HEAD",
+            Route::Behavior | Route::Timeseries | Route::Funnel | Route::Health => "GET, HEAD",
         }
     }
 
@@ -52,7 +58,7 @@ impl Route {
     pub fn allow(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST, OPTIONS",
-            Route::Behavior | Route::Health => "GET, HEAD, OPTIONS",
+            Route::Behavior | Route::Timeseries | Route::Funnel | Route::Health => "GET, HEAD, OPTIONS",
         }
     }
 }

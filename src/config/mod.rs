@@ -86,6 +86,8 @@ pub struct Config {
     pub enqueue_timeout: Duration,
     /// How long a request waits for `written` or `synced`.
     pub ack_timeout: Duration,
+    /// How long a read that looks into files may take.
+    pub query_timeout: Duration,
     /// How large a request head may be.
     pub head: HeadLimits,
     /// Longest body of a single event, in bytes.
@@ -250,6 +252,7 @@ impl Config {
             ack: get!("METRICS_ACK", level),
             enqueue_timeout: get!("METRICS_ENQUEUE_TIMEOUT", |text| duration(text, 0, 60_000)),
             ack_timeout: get!("METRICS_ACK_TIMEOUT", |text| duration(text, 1, 600_000)),
+            query_timeout: get!("METRICS_QUERY_TIMEOUT", |text| duration(text, 1, 600_000)),
             head: HeadLimits {
                 bytes_max: get!("METRICS_HEAD_BYTES_MAX", |text| size(
                     text,
@@ -540,6 +543,7 @@ mod tests {
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "to 60s"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),
+            ("METRICS_QUERY_TIMEOUT", "0s", "from 1ms"),
             ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "from 0s"),
             ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),

@@ -280,6 +280,14 @@ pub const SETTINGS: &[Setting] = &[
         help: "How long a request waits for `written` or `synced` before it is answered 503",
     },
     Setting {
+        variable: "METRICS_QUERY_TIMEOUT",
+        flag: "query-timeout",
+        value: "DURATION",
+        default: "10s",
+        help: "How long a read that has to look into the log's files may take, waiting for its turn included; by then it is \
+               answered 503, or with what was found where the answer can say that it is not complete",
+    },
+    Setting {
         variable: "METRICS_HEAD_BYTES_MAX",
         flag: "head-bytes-max",
         value: "SIZE",

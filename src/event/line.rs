@@ -16,7 +16,7 @@ use memchr::memmem::Finder;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::time::{self, StampText};
+use super::time::{self, StampText, Timestamp};
 
 /// How many of the latest entries of [`Lines::names`] an event's name is looked up in. Traffic has few
 /// names; a name that falls out of the window gets a second entry, and whoever counts adds them up.
@@ -350,41 +350,85 @@ pub struct LineFacts<'l> {
 /// that begins as ours do is not looked at further than its last byte, the mark apart: that the rest is
 /// whole is the log's to check.
 pub fn facts_of_line(line: &[u8]) -> Option<LineFacts<'_>> {
-    let line = line.trim_ascii();
-    if line.last() == Some(&b'}')
-        && TORN.find(line).is_none()
-        && let Some((name, stamp)) = own_members(line)
-    {
-        return Some(LineFacts {
-            name: Cow::Borrowed(name),
-            minute: time::minute_of_text(stamp),
-        });
-    }
-    let text = std::str::from_utf8(line).ok()?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let (name, stamp) = json.deserialize_map(FactsVisitor).ok()??;
-    json.end().ok()?;
-    let mut escaped = Vec::with_capacity(name.len());
-    write_escaped(&mut escaped, name.as_bytes());
+    let event = StoredEvent::of_line(line)?;
+    let minute = event.stamp.as_deref().and_then(time::minute_of_text);
     Some(LineFacts {
-        name: Cow::Owned(escaped),
-        minute: stamp.and_then(|stamp| time::minute_of_text(stamp.as_bytes())),
+        name: event.name,
+        minute,
     })
 }
 
-/// The name and the time stamp in a line of our own shape.
-fn own_members(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut rest = line.strip_prefix(b"{")?;
-    if let Some(numbered) = rest.strip_prefix(b"\"seq\":") {
-        let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        rest = numbered[digits..].strip_prefix(b",").filter(|_| digits > 0)?;
+/// An event as a line of the log has it, its members unread until they are asked for.
+#[derive(Debug)]
+pub struct StoredEvent<'l> {
+    /// The visitor's id, as JSON text without the quotes in the one spelling that lines have; `None` where it is no text.
+    pub visitor_id: Option<Cow<'l, [u8]>>,
+    /// The event's name, spelled alike.
+    pub name: Cow<'l, [u8]>,
+    stamp: Option<Cow<'l, [u8]>>,
+    /// Begins with the JSON of `metadata`; more of the line may follow.
+    metadata: Option<&'l [u8]>,
+}
+
+impl<'l> StoredEvent<'l> {
+    /// Reads a line; `None` for the lines that [`facts_of_line`] counts nothing of.
+    pub fn of_line(line: &'l [u8]) -> Option<StoredEvent<'l>> {
+        let line = line.trim_ascii();
+        if line.last() == Some(&b'}')
+            && TORN.find(line).is_none()
+            && let Some(event) = StoredEvent::of_own_line(line)
+        {
+            return Some(event);
+        }
+        let text = std::str::from_utf8(line).ok()?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let event = json.deserialize_map(EventVisitor).ok()??;
+        json.end().ok()?;
+        Some(event)
     }
-    rest = rest.strip_prefix(b"\"visitor_id\":\"")?;
-    rest = rest[end_of_string(rest)?..].strip_prefix(b"\",\"event\":\"")?;
-    let (name, rest) = rest.split_at(end_of_string(rest)?);
-    let canonical = !name.contains(&b'\\') || is_canonical(name);
-    let rest = rest.strip_prefix(b"\",\"timestamp\":\"").filter(|_| canonical)?;
-    Some((name, &rest[..end_of_string(rest)?]))
+
+    /// An event in a line of our own shape.
+    fn of_own_line(line: &'l [u8]) -> Option<StoredEvent<'l>> {
+        let mut rest = line.strip_prefix(b"{")?;
+        if let Some(numbered) = rest.strip_prefix(b"\"seq\":") {
+            let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            rest = numbered[digits..].strip_prefix(b",").filter(|_| digits > 0)?;
+        }
+        let (visitor_id, rest) = own_string(rest.strip_prefix(b"\"visitor_id\":\"")?)?;
+        let (name, rest) = own_string(rest.strip_prefix(b"\",\"event\":\"")?)?;
+        let rest = rest.strip_prefix(b"\",\"timestamp\":\"")?;
+        let (stamp, rest) = rest.split_at(end_of_string(rest)?);
+        Some(StoredEvent {
+            visitor_id: Some(Cow::Borrowed(visitor_id)),
+            name: Cow::Borrowed(name),
+            stamp: Some(Cow::Borrowed(stamp)),
+            metadata: rest.strip_prefix(b"\",\"metadata\":"),
+        })
+    }
+
+    /// Its time; `None` where it has none that can be read.
+    pub fn at(&self) -> Option<Timestamp> {
+        time::of_text(self.stamp.as_deref()?)
+    }
+
+    /// The JSON of a member of `metadata`; of repeated ones the last. `None` if there is none, or no object there.
+    pub fn metadata_member(&self, key: &str) -> Option<&'l RawValue> {
+        let mut json = serde_json::Deserializer::from_slice(self.metadata?);
+        json.deserialize_map(MemberVisitor { key }).ok()?
+    }
+}
+
+/// A name or an id as lines spell it: JSON text without the quotes.
+pub fn spelt(text: &str) -> Box<[u8]> {
+    let mut out = Vec::with_capacity(text.len());
+    write_escaped(&mut out, text.as_bytes());
+    out.into()
+}
+
+/// The string whose inside begins at the first byte, if it is spelt as we spell it, and what follows it.
+fn own_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (inside, rest) = text.split_at(end_of_string(text)?);
+    (!inside.contains(&b'\\') || is_canonical(inside)).then_some((inside, rest))
 }
 
 /// Where the quote is that ends a string whose inside begins at the first byte.
@@ -415,29 +459,64 @@ fn is_canonical(name: &[u8]) -> bool {
     again == name
 }
 
-/// Finds the texts `event` and `timestamp` of an object that is not marked torn.
-struct FactsVisitor;
+/// Finds what is asked of an object that is not marked torn.
+struct EventVisitor;
 
-impl<'de> Visitor<'de> for FactsVisitor {
-    type Value = Option<(String, Option<String>)>;
+impl<'de> Visitor<'de> for EventVisitor {
+    type Value = Option<StoredEvent<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-        let (mut name, mut stamp, mut torn) = (None, None, false);
+        let (mut visitor_id, mut name, mut stamp, mut metadata, mut torn) = (None, None, None, None, false);
         let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
+                "visitor_id" => visitor_id = text(map.next_value()?),
                 "event" => name = text(map.next_value()?),
                 "timestamp" => stamp = text(map.next_value()?),
+                "metadata" => metadata = Some(map.next_value::<&RawValue>()?.get().as_bytes()),
                 "torn" => torn = map.next_value::<&RawValue>()?.get() == "true",
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(name.filter(|_| !torn).map(|name| (name, stamp)))
+        let Some(name) = name.filter(|_| !torn) else {
+            return Ok(None);
+        };
+        Ok(Some(StoredEvent {
+            visitor_id: visitor_id.map(|id| Cow::Owned(spelt(&id).into_vec())),
+            name: Cow::Owned(spelt(&name).into_vec()),
+            stamp: stamp.map(|stamp| Cow::Owned(stamp.into_bytes())),
+            metadata,
+        }))
+    }
+}
+
+/// Finds a member of an object.
+struct MemberVisitor<'k> {
+    key: &'k str,
+}
+
+impl<'de> Visitor<'de> for MemberVisitor<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if key == self.key {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
     }
 }

@@ -45,8 +45,8 @@ use fast::Fast;
 use time::StampText;
 
 pub use details::DETAILS_MAX;
-pub use line::{Lines, NameCount, facts_of_line};
-pub use time::Timestamp;
+pub use line::{Lines, NameCount, StoredEvent, facts_of_line, spelt};
+pub use time::{NotATime, Timestamp};
 
 /// Most bytes of lines that a batch may have: positions in them have 32 bits.
 const BATCH_LINES_BYTES_MAX: usize = 1 << 30;

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use super::Defaults;
 use super::details::{Context, Details, Place};
 use super::line::{Agent, Fields, Lines, Text};
-use super::time::{self, StampError, StampText, Timestamp};
+use super::time::{self, NotATime, StampText, Timestamp};
 
 /// How deep objects and lists may be nested, the event itself counted.
 pub(super) const NESTING_MAX: usize = 128;
@@ -250,12 +250,10 @@ impl<'a> Checked<'a, '_> {
                 return StampText::new(Timestamp { micros: 0 });
             }
         };
-        let (kind, subject, error) = match parsed {
+        let NotATime { kind, msg, error } = match parsed {
             Ok(timestamp) => return StampText::new(timestamp),
-            Err(StampError::NotADate(error)) => ("datetime_from_date_parsing", "datetime or date", error),
-            Err(StampError::NotADatetime(error)) => ("datetime_parsing", "datetime", error),
+            Err(error) => error.into(),
         };
-        let msg = format!("Input should be a valid {subject}, {error}");
         self.fail(FIELD, kind, &msg, raw, Context::Error(&error));
         StampText::new(Timestamp { micros: 0 })
     }

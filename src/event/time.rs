@@ -54,9 +54,39 @@ impl Timestamp {
         parse_text(text).ok()
     }
 
+    /// As [`Timestamp::parse`]; an error has the `type`, the message and the `error` of its `ctx` that Pydantic gives.
+    ///
+    /// # Errors
+    /// The text is no time.
+    pub fn parse_as_parameter(text: &str) -> Result<Timestamp, NotATime> {
+        parse_text(text).map_err(NotATime::from)
+    }
+
     /// The minute it lies in, counted from the Unix epoch.
     pub fn minute(self) -> i64 {
         self.micros.div_euclid(60 * MICROS)
+    }
+}
+
+/// Why a text is no time, as Pydantic words it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotATime {
+    /// The `type` of the error.
+    pub kind: &'static str,
+    /// Its `msg`.
+    pub msg: String,
+    /// What its `ctx` has under `error`.
+    pub error: Cow<'static, str>,
+}
+
+impl From<StampError> for NotATime {
+    fn from(error: StampError) -> NotATime {
+        let (kind, subject, error) = match error {
+            StampError::NotADate(error) => ("datetime_from_date_parsing", "datetime or date", error),
+            StampError::NotADatetime(error) => ("datetime_parsing", "datetime", error),
+        };
+        let msg = format!("Input should be a valid {subject}, {error}");
+        NotATime { kind, msg, error }
     }
 }
 
@@ -118,6 +148,28 @@ impl StampText {
         let days = days_from_civil(two(0) * 100 + two(2), two(5), two(8));
         days * (DAY_SECONDS / 60) + two(11) * 60 + two(14)
     }
+
+    /// The instant it names.
+    #[inline]
+    fn instant(&self) -> Timestamp {
+        let digit = |at: usize| i64::from(self.bytes[at] - b'0');
+        let second = self.minute() * 60 + digit(17) * 10 + digit(18);
+        let fraction = match usize::from(self.len) == TEXT_BYTES_MAX {
+            true => (20..26).fold(0, |sum, at| sum * 10 + digit(at)),
+            false => 0,
+        };
+        Timestamp {
+            micros: second * MICROS + fraction,
+        }
+    }
+}
+
+/// The time that a line has; `None` if it is none.
+pub(super) fn of_text(text: &[u8]) -> Option<Timestamp> {
+    if let Some(stamp) = canonical(text) {
+        return Some(stamp.instant());
+    }
+    parse_text(std::str::from_utf8(text).ok()?).ok()
 }
 
 /// The minute of a time that a line has, counted from the Unix epoch; `None` if it is none.

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cut::Live;
 use super::writer::{GaveUp, Writer};
 use crate::event::facts_of_line;
 use crate::log::catalog::Segment;
@@ -46,8 +47,11 @@ impl Writer {
             shared.counters.add(name, count);
         }
         self.sequence = self.front.first_seq - 1 + tally.events();
-        *shared.tally() = tally;
-        shared.recent.extend(0, window.iter().map(Vec::as_slice));
+        *shared.live() = Live {
+            tally,
+            file: self.live.file().cloned(),
+        };
+        shared.recent.lock().extend(0, window.iter().map(Vec::as_slice));
         shared.status.counted();
         tracing::info!(
             events = self.sequence,

@@ -40,15 +40,24 @@ impl Counters {
             .fetch_add(count, Ordering::Relaxed);
     }
 
-    /// All counts, largest first, equal ones by name.
-    pub fn ranking(&self) -> Vec<(Box<[u8]>, u64)> {
+    /// All counts, in no order.
+    pub fn all(&self) -> Vec<(Box<[u8]>, u64)> {
         let load = |entry: dashmap::mapref::multiple::RefMulti<'_, Box<[u8]>, AtomicU64>| {
             (entry.key().clone(), entry.value().load(Ordering::Relaxed))
         };
-        let mut ranking: Vec<_> = self.by_name.iter().map(load).collect();
-        ranking.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        ranking
+        self.by_name.iter().map(load).collect()
     }
+
+    /// All counts, largest first, equal ones by name.
+    pub fn ranking(&self) -> Vec<(Box<[u8]>, u64)> {
+        ranked(self.all())
+    }
+}
+
+/// Counts in their order: largest first, equal ones by name.
+pub fn ranked(mut counts: Vec<(Box<[u8]>, u64)>) -> Vec<(Box<[u8]>, u64)> {
+    counts.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    counts
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use crossbeam::utils::CachePadded;
 
+use super::cut::Live;
 use super::doorbell::Doorbell;
 use super::growth::Growth;
 use super::herald::Herald;
@@ -26,7 +27,6 @@ use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::lock::{Lock, LockError};
 use crate::log::segment::Family;
-use crate::log::summary::Tally;
 use crate::log::{LiveFile, Sight};
 
 /// Why an engine cannot be opened.
@@ -131,7 +131,7 @@ impl Engine {
             published: CachePadded::new(AtomicU64::new(catalog.front().base + live.length())),
             live_bytes: AtomicU64::new(live.length()),
             catalog: Arc::new(catalog),
-            tally: Mutex::new(Tally::new(config.names_max)),
+            live: Mutex::new(Live::new(config.names_max)),
             rotation: Rotation::default(),
             counters,
             recent,
@@ -290,7 +290,7 @@ impl Entrance {
 /// What readers may look at.
 #[derive(Clone)]
 pub struct View {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl View {
@@ -342,6 +342,11 @@ impl View {
         let used = minted.saturating_sub(self.shared.space.free() as u64);
         let bytes = super::blocks::BLOCK_BYTES as u64;
         (used * bytes, minted * bytes, capacity * bytes)
+    }
+
+    /// What wakes coroutines that wait for a thread.
+    pub(crate) fn herald(&self) -> &Arc<Herald> {
+        &self.shared.herald
     }
 
     /// Frames committed and not yet published.

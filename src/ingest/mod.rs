@@ -37,6 +37,7 @@ pub mod blocks;
 mod completion;
 mod count;
 mod counters;
+mod cut;
 mod doorbell;
 mod engine;
 mod frame;
@@ -69,9 +70,10 @@ use crossbeam::utils::CachePadded;
 use crate::log::catalog::Catalog;
 use crate::log::keeper::KeepPolicy;
 use crate::log::keeper::archive::ArchiveStatus;
-use crate::log::summary::Tally;
-pub use counters::{Counters, OTHER};
+pub use counters::{Counters, OTHER, ranked};
+pub use cut::Cut;
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
+pub(crate) use herald::Herald;
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};
@@ -159,8 +161,8 @@ struct Shared {
     live_bytes: AtomicU64,
     /// The sealed files.
     catalog: Arc<Catalog>,
-    /// What is counted of the live file. Locked by the writer for each batch, by readers for a copy.
-    tally: Mutex<Tally>,
+    /// The live file and what is counted of it. Locked by the writer for each batch, by readers for a copy.
+    live: Mutex<cut::Live>,
     rotation: rotation::Rotation,
     counters: Counters,
     recent: Recent,

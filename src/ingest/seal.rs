@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::cut::Live;
 use super::writer::Writer;
 use crate::failpoint;
 use crate::log::Sight;
 use crate::log::catalog::Segment;
 use crate::log::segment::SegmentId;
-use crate::log::summary::Tally;
 
 /// How much longer than the rest the sync before a rename may take.
 const SYNC_MAX: Duration = Duration::from_secs(10);
@@ -173,10 +173,12 @@ impl Writer {
 
     /// The file before has its end, and the one that is begun nothing in it yet.
     fn end_file(&mut self, id: SegmentId, is_synced: bool) -> Arc<Segment> {
-        let tally = Tally::new(self.shared.config.names_max);
-        let sealed = std::mem::replace(&mut *self.shared.tally(), tally);
         let catalog = &self.shared.catalog;
-        let segment = catalog.add(sealed.summary(id, self.front.first_seq));
+        // Under one lock: who looks at both finds the file in one of them.
+        let mut live = self.shared.live();
+        let sealed = std::mem::replace(&mut *live, Live::new(self.shared.config.names_max));
+        let segment = catalog.add(sealed.tally.summary(id, self.front.first_seq));
+        drop(live);
         self.front = catalog.front();
         (self.since, self.not_before) = (None, None);
         self.shared.live_bytes.store(0, Ordering::Release);

@@ -16,6 +16,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::blocks::Region;
+use super::cut::Live;
 use super::frame::Frame;
 use super::header::Placement;
 use super::herald::Waiter;
@@ -26,7 +27,6 @@ use crate::failpoint;
 use crate::log::LiveFile;
 use crate::log::catalog::Front;
 use crate::log::keeper::Keeper;
-use crate::log::summary::Tally;
 
 /// Slices a `writev` takes at the most (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
@@ -251,25 +251,29 @@ impl Writer {
     fn count_batch(&mut self, lines: usize) {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
-        let mut tally = shared.tally();
+        let mut live = shared.live();
+        if live.file.is_none() {
+            live.file = self.live.file().cloned();
+        }
+        let tally = &mut live.tally;
         tally.add_lines(lines as u64);
         stored(region, &self.batch, &self.numbered, 0).for_each(|piece| tally.append(piece));
+        // From here on readers of lifetime counts wait, so that these agree with the window.
+        let mut window = shared.recent.lock();
         for frame in &self.batch {
             frame.for_each_name(region, &mut self.name_scratch, |name, minute, count| {
                 shared.counters.add(name, count);
                 tally.add_events(name, Some(minute), count);
             });
         }
-        drop(tally);
+        drop(live);
         let mut skip = lines.saturating_sub(shared.recent.capacity());
         let mut first = 0;
         while first < self.batch.len() && skip >= self.batch[first].lines {
             skip -= self.batch[first].lines;
             first += 1;
         }
-        shared
-            .recent
-            .extend(skip, stored(region, &self.batch, &self.numbered, first));
+        window.extend(skip, stored(region, &self.batch, &self.numbered, first));
     }
 
     fn tell_waiters(&mut self, mut sequence: u64) {
@@ -300,9 +304,9 @@ impl Writer {
 }
 
 impl Shared {
-    /// What is counted of the live file.
-    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().expect("no holder of this lock panics")
+    /// The live file and what is counted of it.
+    pub(super) fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().expect("no holder of this lock panics")
     }
 
     /// Sleeps for `pause`; `false` as soon as the engine has given up on publishing.

@@ -35,7 +35,7 @@ pub const OTHER: &[u8] = b"__other__";
 /// What is counted of a file so far.
 ///
 /// Names are JSON text without the quotes, in the one spelling that lines have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tally {
     names_max: usize,
     lines: u64,

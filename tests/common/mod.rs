@@ -11,6 +11,7 @@ pub mod json;
 pub mod load;
 pub mod log;
 pub mod moto;
+pub mod oracle;
 pub mod sealed;
 pub mod server;
 pub mod vectors;

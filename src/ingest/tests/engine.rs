@@ -38,6 +38,7 @@ fn ranking(view: &View) -> Vec<(String, u64)> {
 fn newest(view: &View) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     view.recent()
+        .lock()
         .newest(usize::MAX, |line| lines.push([line, b"\n"].concat()));
     lines
 }
