@@ -1,5 +1,6 @@
 //! Acknowledgement levels: which one a request asks for, and the answers that promise one.
 
+use super::refusal::Shortage;
 use super::{Shared, error};
 use crate::http::{Output, Request};
 use crate::ingest::{Level, View};
@@ -55,6 +56,7 @@ impl Shared {
             }
         };
         if level == Level::Synced && self.view.status().has_sync_failed() {
+            Shortage::Sync.count(output);
             let sentence =
                 "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
             output.detail(503, &[], sentence);

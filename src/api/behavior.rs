@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::refusal::Shortage;
 use super::{Session, error};
 use crate::http::{JSON, Output, Request};
 use crate::query::snapshot;
@@ -21,6 +22,7 @@ impl Session {
         self.intake.commit_burst();
         self.intake.producer.publish(self.shared.enqueue_timeout);
         if self.shared.view.is_recovering() {
+            Shortage::Counts.count(output);
             let sentence = "The log is still being read after the start: its totals are not known yet.";
             return output.detail(503, &[error::RETRY_AFTER], sentence);
         }
@@ -33,10 +35,15 @@ impl Session {
     }
 }
 
+/// The number of events shown when nobody says how many, with a window of `capacity`.
+pub fn limit_default(capacity: usize) -> usize {
+    LIMIT_DEFAULT.min(capacity)
+}
+
 /// The number of events asked for; `None` after an answer that it is not one.
 fn limit_of(request: &Request<'_>, max: usize, output: &mut Output) -> Option<usize> {
     let Some((_, text)) = request.query_pairs().filter(|(name, _)| name == "limit").last() else {
-        return Some(LIMIT_DEFAULT.min(max));
+        return Some(limit_default(max));
     };
     let loc = ["query", "limit"];
     let Some((negative, digits)) = integer(&text) else {
