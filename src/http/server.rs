@@ -229,6 +229,7 @@ fn refuse(socket: &mut impl Socket, counts: Counts) -> Option<Answered> {
         ..Turn::default()
     });
     output.detail(503, &[("Retry-After", "1")], "Too many connections.");
+    output.fold();
     let sent = socket.write(output.ready());
     if sent.is_ok() && socket.shut_write().is_ok() {
         let _ = socket.read(&mut [0; 4096]);

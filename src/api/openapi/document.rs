@@ -93,6 +93,8 @@ const ERRORS: [(u16, &str); 9] = [
     ),
 ];
 
+const COME_AGAIN: &str = "Seconds after which to come again.";
+
 fn error(status: u16, description: &str) -> Response {
     let content = match status {
         422 => json_of::<Invalid>(),
@@ -100,11 +102,15 @@ fn error(status: u16, description: &str) -> Response {
     };
     let response = answer(description, content).header("X-Request-Id", text_header("The id of the request."));
     let response = match status {
-        401 => response.header("WWW-Authenticate", text_header("How a key is shown.")),
-        429 | 503 => response.header(
-            "Retry-After",
-            seconds_header("Seconds after which to come again."),
-        ),
+        401 | 403 => response.header("WWW-Authenticate", text_header("How a key is shown.")),
+        429 => response.header("Retry-After", seconds_header(COME_AGAIN)),
+        503 => response
+            .header("Retry-After", seconds_header(COME_AGAIN))
+            .header(
+                "X-Ack",
+                text_header("The level that is reached by events that are stored all the same."),
+            )
+            .header("X-Seq", text_header("Their numbers.")),
         _ => response,
     };
     response.build()

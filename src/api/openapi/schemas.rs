@@ -30,6 +30,9 @@ pub struct Event {
     user_agent: Option<String>,
 }
 
+/// The first and the last millisecond of the years 1 to 9999. What is taken for seconds lies within.
+const TIMESTAMP_MS: (isize, isize) = (-62_135_596_800_000, 253_402_300_799_999);
+
 fn timestamp() -> impl Into<RefOr<Schema>> {
     let spelled = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -39,12 +42,12 @@ fn timestamp() -> impl Into<RefOr<Schema>> {
         ));
     let number = ObjectBuilder::new()
         .schema_type(Type::Number)
+        .minimum(Some(TIMESTAMP_MS.0))
+        .maximum(Some(TIMESTAMP_MS.1))
         .description(Some("Unix seconds; milliseconds where they are more than 2e10."));
-    let null = ObjectBuilder::new().schema_type(Type::Null);
     AnyOfBuilder::new()
         .item(spelled)
         .item(number)
-        .item(null)
         .description(Some(
             "When it happened; now, if nothing is said. It is stored in UTC.",
         ))
@@ -335,8 +338,8 @@ pub enum Reached {
 #[into_params(parameter_in = Query)]
 pub struct AckQuery {
     /// What the 202 is to promise; METRICS_ACK, if nothing is said.
-    #[param(inline)]
-    ack: Option<Ack>,
+    #[param(inline, required = false)]
+    ack: Ack,
 }
 
 /// What may stand in its head.
@@ -344,8 +347,8 @@ pub struct AckQuery {
 #[into_params(parameter_in = Header)]
 pub struct AckHeader {
     /// As `ack` in the query, which goes before it.
-    #[param(rename = "X-Ack", inline)]
-    ack: Option<Ack>,
+    #[param(rename = "X-Ack", inline, required = false, nullable = false)]
+    ack: Ack,
 }
 
 /// What may stand in the query of a batch.
@@ -353,6 +356,6 @@ pub struct AckHeader {
 #[into_params(parameter_in = Query)]
 pub struct BatchQuery {
     /// `true` stores the valid events and leaves out the others.
-    #[param(default = false)]
-    partial: Option<bool>,
+    #[param(default = false, required = false)]
+    partial: bool,
 }
