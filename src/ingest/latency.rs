@@ -158,7 +158,7 @@ mod tests {
         let filled: Vec<_> = (0..counts.len()).filter(|place| counts[*place] > 0).collect();
         assert_eq!(filled, [0, 1, 7, 18, 19]);
         assert_eq!((counts[0], counts.iter().sum::<u64>()), (2, 6));
-        assert_eq!(sum, took.iter().sum());
+        assert_eq!(sum, took.iter().sum::<Duration>());
     }
 
     #[test]

@@ -195,7 +195,7 @@ def check_made_up(document, url, seed):
     command = [
         str(pathlib.Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", "--no-color",
         "--phases=examples,coverage,fuzzing", "--max-examples=50", "--continue-on-failure",
-        *(["--seed", seed] if seed else ["--generation-deterministic"]), "--generation-database=none",
+        *(["--seed", seed, "--generation-database=none"] if seed else ["--generation-deterministic"]),
     ]
     for path, item in document["paths"].items():
         content = item.get("get", {}).get("responses", {}).get("200", {}).get("content", {})

@@ -4,7 +4,7 @@ use serde_json::json;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type};
-use utoipa::openapi::{Content, Ref, RefOr, Required, ResponseBuilder, Schema};
+use utoipa::openapi::{Content, ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::super::route::Route;
@@ -55,7 +55,13 @@ fn batch(described: &mut Described) {
         .into();
     let event = r#"{"visitor_id":"visitor-1","event":"page_view"}"#;
     let (nd_json, lines) = text_of("application/x-ndjson", &format!("{event}\n{event}\n"));
-    let array = Content::new(Some(RefOr::from(events)));
+    let array = ContentBuilder::new()
+        .schema(Some(RefOr::from(events)))
+        .example(Some(json!([
+            {"visitor_id": "visitor-1", "event": "page_view", "metadata": {"page": "/"}},
+            {"visitor_id": "visitor-1", "event": "leave", "timestamp": "2026-11-22T12:00:00Z"}
+        ])))
+        .build();
     let body = body("The events: an array, or NDJSON with one a line, blank lines skipped. Which of the two the body itself tells.")
         .content("application/json", array)
         .content(nd_json, lines)

@@ -11,15 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(ToSchema)]
 #[schema(example = json!({"visitor_id": "visitor-1", "event": "page_view", "metadata": {"page": "/", "price": 1.10}}))]
 pub struct Event {
-    /// Who it is of: 6 to 64 characters, white space around them not counted, which is cut off.
-    #[schema(min_length = 6, pattern = r"^\s*\S[\s\S]{4,62}\S\s*$", example = "visitor-1")]
+    #[schema(schema_with = visitor_id)]
     visitor_id: String,
-    /// What happened: 1 to 64 characters, white space around them not counted, which is cut off.
-    #[schema(
-        min_length = 1,
-        pattern = r"^\s*\S([\s\S]{0,62}\S)?\s*$",
-        example = "page_view"
-    )]
+    #[schema(schema_with = event_name)]
     event: String,
     #[schema(schema_with = timestamp, required = false)]
     timestamp: (),
@@ -28,6 +22,29 @@ pub struct Event {
     metadata: (),
     /// In place of the request's header `User-Agent`.
     user_agent: Option<String>,
+}
+
+/// What counts as white space, as a part of a class of characters: Unicode's `White_Space`, which is not quite what `\s` is.
+const WHITE: &str = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
+
+fn visitor_id() -> impl Into<RefOr<Schema>> {
+    trimmed(6, "[^W][\\s\\S]{4,62}[^W]", "Who it is of: 6", "visitor-1")
+}
+
+fn event_name() -> impl Into<RefOr<Schema>> {
+    trimmed(1, "[^W]([\\s\\S]{0,62}[^W])?", "What happened: 1", "page_view")
+}
+
+/// A text of which white space at its ends does not count. In `inner` a `W` stands for that.
+fn trimmed(least: usize, inner: &str, about: &str, example: &str) -> impl Into<RefOr<Schema>> {
+    let pattern = format!("^[W]*{inner}[W]*$").replace('W', WHITE);
+    let about = format!("{about} to 64 characters, white space around them not counted, which is cut off.");
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(least))
+        .pattern(Some(pattern))
+        .description(Some(about))
+        .examples([json!(example)])
 }
 
 /// The first and the last millisecond of the years 1 to 9999. What is taken for seconds lies within.
