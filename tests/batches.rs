@@ -4,6 +4,7 @@ mod common;
 
 use common::http::{self, Answer, BATCH, Client};
 use common::log;
+use common::metrics::Scrape;
 use common::server::{Launch, Server};
 use serde_json::{Value, json};
 
@@ -449,5 +450,8 @@ fn what_all_connections_receive_at_once_is_bounded() {
         true
     });
     // It has been given back.
+    let scrape = Scrape::of(&mut server.connect());
+    assert!(scrape.refused("memory") >= 1.0);
+    assert_eq!(scrape.get("floodgate_http_inflight_bytes"), 0.0);
     assert_stored(&server.connect().post(BATCH, &body), 800);
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::http::{BATCH, Client, EVENT, HEALTH};
+use common::metrics::Scrape;
 use common::server::{Launch, Server};
 use common::{await_some, await_true, log};
 use serde_json::Value;
@@ -237,6 +238,12 @@ fn a_full_disk_fills_the_journal_then_refuses_and_clears_by_itself() {
     assert_eq!(health["ok"], false, "{health}");
     sent.post_until_refused(&mut client);
     assert_whole_lines(&launch.log());
+    let scrape = Scrape::of(&mut client);
+    assert_eq!(scrape.refused("journal_full"), sent.refused.len() as f64);
+    for (state, value) in [("ready", 0.0), ("log_failing", 1.0), ("sync_failed", 0.0)] {
+        assert_eq!(scrape.get(&format!("floodgate_{state}")), value, "{state}");
+    }
+    assert!(scrape.get("floodgate_ring_frames") > 0.0);
     assert!(server.is_running(), "a full disk does not end the server");
 
     disk.drop_ballast();

@@ -1,5 +1,6 @@
 //! Acknowledgement levels: which one a request asks for, and the answers that promise one.
 
+use super::refusal::Shortage;
 use super::{Shared, error};
 use crate::http::{Output, Request};
 use crate::ingest::{Level, View};
@@ -34,27 +35,24 @@ impl Shared {
                 .last()
                 .map(|(_, value)| value.into_owned())
         };
-        let level = match (in_query, request.header("x-ack")) {
-            (None, None) => self.ack,
-            (in_query, in_header) => {
-                let loc = if in_query.is_some() {
-                    ["query", "ack"]
-                } else {
-                    ["header", "x-ack"]
-                };
-                let header = || String::from_utf8_lossy(in_header.unwrap_or_default()).into_owned();
-                let text = in_query.unwrap_or_else(header);
-                let Some(level) = Level::from_name(&text) else {
-                    let expected = "'journaled', 'written' or 'synced'";
-                    let ctx = serde_json::json!({"expected": expected});
-                    let msg = format!("Input should be {expected}");
-                    error::invalid_parameter("literal_error", loc, &msg, &text, Some(ctx), output);
-                    return None;
-                };
-                level
-            }
-        };
+        let in_header = request.header("x-ack");
+        let in_header = in_header.map(|text| String::from_utf8_lossy(text).into_owned());
+        let mut asked = None;
+        // One that is no level is an error even where the other goes before it.
+        for (loc, text) in [(["query", "ack"], in_query), (["header", "x-ack"], in_header)] {
+            let Some(text) = text else { continue };
+            let Some(level) = Level::from_name(&text) else {
+                let expected = "'journaled', 'written' or 'synced'";
+                let ctx = serde_json::json!({"expected": expected});
+                let msg = format!("Input should be {expected}");
+                error::invalid_parameter("literal_error", loc, &msg, &text, Some(ctx), output);
+                return None;
+            };
+            asked.get_or_insert(level);
+        }
+        let level = asked.unwrap_or(self.ack);
         if level == Level::Synced && self.view.status().has_sync_failed() {
+            Shortage::Sync.count(output);
             let sentence =
                 "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
             output.detail(503, &[], sentence);

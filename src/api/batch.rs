@@ -7,9 +7,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::budget::Held;
 use super::intake::Intake;
+use super::refusal::Shortage;
 use super::{Session, ack, error};
 use crate::event::{Lines, Rejected, Rejection, Room, Take};
 use crate::http::{BodyError, Output, Request};
@@ -108,6 +110,11 @@ impl Session {
         let stored = storing.stored;
         match read {
             Ok(rejected) => {
+                if rejected.count > 0 {
+                    shared
+                        .partial_rejected
+                        .fetch_add(rejected.count as u64, Ordering::Relaxed);
+                }
                 let body = match partial {
                     true => partial_body(stored, &rejected),
                     false => ack::stored_body(stored, &self.shared.log_name),
@@ -140,6 +147,11 @@ fn refuse(failure: Failure, output: &mut Output) {
 /// The answer to a batch of which the first events are stored. It has no Retry-After: the whole sent again would store those
 /// twice.
 fn refuse_rest(failure: Failure, stored: usize, output: &mut Output) {
+    match failure {
+        Failure::Busy => Shortage::Memory.count(output),
+        Failure::Refused(_) => Shortage::Journal.count(output),
+        _ => {}
+    }
     let (status, sentence) = match failure {
         Failure::Body(error) => error.answer(),
         Failure::Busy => (503, error::BUSY),

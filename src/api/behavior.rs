@@ -16,7 +16,7 @@ impl Session {
     pub(super) fn behavior(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let capacity = self.shared.view.recent().capacity();
         let mut parameters = Parameters::of(request);
-        let limit = parameters.whole("limit", capacity, LIMIT_DEFAULT);
+        let limit = parameters.whole("limit", capacity, limit_default(capacity));
         let ask = Ask {
             names: parameters.names("event_type", NAMES_MAX),
             since: parameters.time("since"),
@@ -37,4 +37,9 @@ impl Session {
             filtered_snapshot(view, &ask, limit, time)
         });
     }
+}
+
+/// The number of events shown when nobody says how many, with a window of `capacity`.
+pub fn limit_default(capacity: usize) -> usize {
+    LIMIT_DEFAULT.min(capacity)
 }

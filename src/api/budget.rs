@@ -26,13 +26,25 @@ const STEP_BYTES: usize = 256 << 10;
 pub struct Budget {
     /// Taken and given back by requests. Relaxed: a count that vouches for nothing else.
     left: AtomicUsize,
+    most: usize,
 }
 
 impl Budget {
     pub fn new(bytes: usize) -> Budget {
         Budget {
             left: AtomicUsize::new(bytes),
+            most: bytes,
         }
+    }
+
+    /// What all requests may hold together.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// What all requests hold now.
+    pub fn held(&self) -> usize {
+        self.most - self.left.load(Ordering::Relaxed)
     }
 
     /// For one request, that holds nothing yet. `kept` is told what it takes.

@@ -1,5 +1,6 @@
 //! Answers to requests that are refused.
 
+use super::refusal::Shortage;
 use crate::event::Rejection;
 use crate::http::{BodyError, Output};
 use crate::ingest::Refused;
@@ -37,13 +38,17 @@ pub fn unreadable(failure: BodyError, output: &mut Output) {
 
 /// 503 for a body that there is no memory for among all those being read.
 pub fn busy(output: &mut Output) {
+    Shortage::Memory.count(output);
     output.detail(503, &[RETRY_AFTER], BUSY);
 }
 
 /// The answer to events that the journal has no room for.
 pub fn refused(refused: Refused, output: &mut Output) {
     match refused {
-        Refused::Full => output.detail(503, &[RETRY_AFTER], &format!("{JOURNAL_FULL} Try again.")),
+        Refused::Full => {
+            Shortage::Journal.count(output);
+            output.detail(503, &[RETRY_AFTER], &format!("{JOURNAL_FULL} Try again."));
+        }
         Refused::TooLarge => too_large_for_journal(output),
     }
 }

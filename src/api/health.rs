@@ -2,9 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::{Session, ack, error};
+use super::{Session, Shared, ack, error};
 use crate::http::Output;
 use crate::ingest::Level;
+use crate::ingest::latency::Latency;
+
+impl Shared {
+    /// Whether events can be stored.
+    pub(super) fn can_store(&self) -> bool {
+        let status = self.view.status();
+        // Events acknowledged by default only when they are synced cannot be stored once syncing has failed.
+        let can_sync = self.ack < Level::Synced || !status.has_sync_failed();
+        can_sync && !status.is_log_failing() && !status.is_refusing()
+    }
+}
 
 impl Session {
     /// Everybody is told whether events can be stored, so that probes need no key; what is wrong, and how much there is, only
@@ -13,9 +24,7 @@ impl Session {
         let shared = &self.shared;
         let view = &shared.view;
         let status = view.status();
-        // Events acknowledged by default only when they are synced cannot be stored once syncing has failed.
-        let can_sync = shared.ack < Level::Synced || !status.has_sync_failed();
-        let can_store = can_sync && !status.is_log_failing() && !status.is_refusing();
+        let can_store = shared.can_store();
         let (used, bytes, bytes_max) = view.journal_bytes();
         let mut body = json!({
             "ok": can_store,
@@ -23,27 +32,38 @@ impl Session {
             "sink_exists": view.live_bytes() > 0 || view.sealed_files() > 0,
             "state": if view.is_recovering() { "recovering" } else { "running" },
         });
-        let details = json!({
-            "file": shared.log_name,
-            "ack": ack::name(shared.ack, view),
-            "log": {
-                "bytes": view.live_bytes(),
-                "sealed_files": view.sealed_files(),
-                "synced_bytes": status.synced_bytes(),
-                "error": status.log_error(),
-                "sync_error": status.sync_error(),
-            },
-            "journal": {
-                "durable": view.is_journal_durable(),
-                "error": status.growth_error(),
-                "frames": view.ring_depth(),
-                "used_bytes": used,
-                "bytes": bytes,
-                "bytes_max": bytes_max,
-            },
-        });
+        let details = || {
+            json!({
+                "file": shared.log_name,
+                "ack": ack::name(shared.ack, view),
+                "events_stored": (!view.is_recovering()).then(|| view.counters().total()),
+                "connections": shared.traffic.connections(),
+                "latency": {
+                    "append_us": quantiles(&status.append),
+                    "fsync_us": quantiles(&status.fsync),
+                },
+                "disk": view.vitals().log_disk.map(|disk| {
+                    json!({"free_bytes": disk.free_bytes, "total_bytes": disk.total_bytes})
+                }),
+                "log": {
+                    "bytes": view.live_bytes(),
+                    "sealed_files": view.sealed_files(),
+                    "synced_bytes": status.synced_bytes(),
+                    "error": status.log_error(),
+                    "sync_error": status.sync_error(),
+                },
+                "journal": {
+                    "durable": view.is_journal_durable(),
+                    "error": status.growth_error(),
+                    "frames": view.ring_depth(),
+                    "used_bytes": used,
+                    "bytes": bytes,
+                    "bytes_max": bytes_max,
+                },
+            })
+        };
         if may_read {
-            let Value::Object(details) = details else {
+            let Value::Object(details) = details() else {
                 unreachable!("an object was written there")
             };
             body.as_object_mut()
@@ -65,4 +85,14 @@ impl Session {
             body.to_string().as_bytes(),
         );
     }
+}
+
+/// Of the last 30 to 60 s, in microseconds; `null` where nothing happened in that time.
+fn quantiles(latency: &Latency) -> Value {
+    let recent = latency.recent();
+    json!({
+        "p50": recent.map(|quantiles| quantiles.p50),
+        "p99": recent.map(|quantiles| quantiles.p99),
+        "max": recent.map(|quantiles| quantiles.max),
+    })
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::refusal::Shortage;
 use super::{Shared, ack};
 use crate::event::Lines;
 use crate::http::{Output, OwedSlot};
@@ -195,11 +196,14 @@ impl Intake {
                 if level >= owed.level {
                     return output.json(202, headers, &owed.body);
                 }
-                let sentence = if sync_failed {
-                    "The events are in the log, but it could not be synced to the disk."
+                let (shortage, sentence) = if sync_failed {
+                    let sentence = "The events are in the log, but it could not be synced to the disk.";
+                    (Shortage::Sync, sentence)
                 } else {
-                    "The events are stored, but did not reach the level asked for in time (METRICS_ACK_TIMEOUT)."
+                    let sentence = "The events are stored, but did not reach the level asked for in time (METRICS_ACK_TIMEOUT).";
+                    (Shortage::Time, sentence)
                 };
+                shortage.count(output);
                 // No Retry-After: the events are stored, and sent again they would be stored twice.
                 output.detail(503, headers, sentence);
             });

@@ -14,19 +14,24 @@ mod ack;
 mod batch;
 mod behavior;
 mod budget;
+mod docs;
 mod error;
 mod event;
 mod funnel;
 mod gate;
 mod health;
 mod intake;
+mod metrics;
+mod openapi;
 mod parameters;
 mod read;
+mod refusal;
 mod route;
 mod spare;
 mod timeseries;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 pub use ack::name as level_name;
@@ -34,7 +39,7 @@ pub use gate::Gate;
 
 use crate::config::Config;
 use crate::event::Parser;
-use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service};
+use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service, Traffic};
 use crate::ingest::{Engine, Entrance, Level, View};
 use crate::query::readers::Readers;
 use gate::{Admitted, Pass, Reads};
@@ -59,6 +64,14 @@ struct Shared {
     readers: Readers,
     spare: spare::Spare,
     budget: budget::Budget,
+    /// What is counted of the connections, and how many there may be.
+    traffic: Arc<Traffic>,
+    connections_max: usize,
+    event_names_max: usize,
+    /// `/openapi.json`.
+    description: Vec<u8>,
+    /// Invalid events that were left out of partial batches. Relaxed: a count that vouches for nothing else.
+    partial_rejected: AtomicU64,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
 }
@@ -91,6 +104,14 @@ impl Api {
             view,
             spare: spare::Spare::new(),
             budget: budget::Budget::new(config.inflight_bytes_max),
+            traffic: Arc::new(Traffic::new(config.workers)),
+            connections_max: config.connections_max,
+            event_names_max: config.engine.names_max,
+            description: openapi::render(&openapi::Facts {
+                ring_capacity: config.engine.ring_capacity,
+                limit_default: behavior::limit_default(config.engine.ring_capacity),
+            }),
+            partial_rejected: AtomicU64::new(0),
         };
         Api {
             shared: Arc::new(shared),
@@ -117,6 +138,10 @@ impl MakeService for Api {
             body: Vec::new(),
             unpacked: Vec::new(),
         }
+    }
+
+    fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.shared.traffic)
     }
 
     fn refused(&self, peer: Peer, answered: Option<Answered>) {
@@ -150,6 +175,9 @@ impl Service for Session {
             Route::Timeseries => self.timeseries(request, output),
             Route::Funnel => self.funnel(request, output),
             Route::Health => self.health(may_read, output),
+            Route::Metrics => self.metrics(request, output),
+            Route::OpenApi => openapi::answer(&self.shared, output),
+            Route::Docs => docs::answer(output),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the reads have in common: who is sent to a thread, and how what it brings is answered.
 
+use super::refusal::Shortage;
 use super::{Session, Shared, error};
 use crate::http::{JSON, Output};
 use crate::ingest::View;
@@ -19,6 +20,7 @@ impl Session {
         self.intake.producer.publish(self.shared.enqueue_timeout);
         let is_recovering = self.shared.view.is_recovering();
         if is_recovering {
+            Shortage::Counts.count(output);
             let sentence = "The log is still being read after the start: its totals are not known yet.";
             output.detail(503, &[error::RETRY_AFTER], sentence);
         }
@@ -41,10 +43,12 @@ impl Shared {
         match read {
             Ok(Ok(body)) => answer(body, output),
             Ok(Err(Late)) | Err(Unread::Late) => {
+                Shortage::QueryTime.count(output);
                 let sentence = "The log's files could not be read in time (METRICS_QUERY_TIMEOUT). Ask for less, or try again.";
                 output.detail(503, &[error::RETRY_AFTER], sentence);
             }
             Err(Unread::Busy) => {
+                Shortage::Reads.count(output);
                 output.detail(
                     503,
                     &[error::RETRY_AFTER],

@@ -350,7 +350,7 @@ pub const SETTINGS: &[Setting] = &[
         flag: "public-reads",
         value: "SWITCH",
         default: "off",
-        help: "`on` opens the read side (snapshot, health's details) to everybody, without a key; otherwise it \
+        help: "`on` opens the read side (snapshot, metrics, health's details) to everybody, without a key; otherwise it \
                takes a read key, and where none is set it answers on loopback only",
     },
     Setting {

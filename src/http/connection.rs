@@ -73,12 +73,13 @@ impl<S: Socket, V: Service> Connection<S, V> {
     pub(super) fn new(socket: Box<S>, make_service: impl FnOnce() -> V, watch: Watch) -> Box<Self> {
         let head_limits = watch.control.limits().head;
         let service = make_service();
-        let mut output = Output::new();
+        let wire = Wire::new(*socket, watch);
+        let mut output = Output::new(wire.counts());
         if service.watches() {
             output.watch();
         }
         Box::new(Self {
-            wire: Wire::new(*socket, watch),
+            wire,
             input: Input::new(),
             output,
             head_copy: Vec::new(),
@@ -114,6 +115,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
 
     /// Best effort: the peer learns more from a 500 than from a closed connection.
     fn tell_failure(&mut self) {
+        self.output.fold();
         if self.wire.write_all(self.output.ready()).is_err() {
             return;
         }
@@ -362,6 +364,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             self.service.settle(&mut self.output);
             self.output.end_settling();
         }
+        self.output.fold();
         self.wire.write_all(self.output.ready())?;
         self.output.report(&mut self.service);
         self.output.clear();

@@ -10,6 +10,7 @@ use super::Limits;
 use super::deadline::{Clock, Timeouts, Watch, Watched};
 use super::pool::Pool;
 use super::stack;
+use super::traffic::Traffic;
 
 /// What the acceptor, the connections and the handle share.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct Control {
     timeouts: Timeouts,
     /// The patrol's.
     pub(super) clock: Clock,
+    pub(super) traffic: Arc<Traffic>,
     /// Input buffers of connections that are at rest.
     pub(super) pool: Pool,
     /// How far down a coroutine's stack goes for certain.
@@ -32,10 +34,11 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, traffic: Arc<Traffic>) -> Arc<Self> {
         Arc::new(Self {
             timeouts: Timeouts::new(&limits),
             clock: Clock::default(),
+            traffic,
             pool: Pool::new(),
             stack_bytes: stack::measure(),
             limits,
@@ -127,23 +130,36 @@ impl Slot {
         register.entered += 1;
         register.connections += usize::from(kind == Kind::Connection);
         drop(register);
+        if kind == Kind::Connection {
+            control.traffic.connected();
+        }
         let control = control.clone();
         Self {
-            watch: Watch { control, watched },
+            watch: Watch {
+                control,
+                watched,
+                lane: 0,
+            },
             index,
             kind,
         }
     }
 
-    /// The deadline of whoever has this place.
-    pub(super) fn watch(&self) -> Watch {
-        self.watch.clone()
+    /// The deadline of whoever has this place, and where its traffic is counted.
+    pub(super) fn watch(&self, lane: usize) -> Watch {
+        Watch {
+            lane,
+            ..self.watch.clone()
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let control = &self.watch.control;
+        if self.kind == Kind::Connection {
+            control.traffic.disconnected();
+        }
         let mut register = control.register();
         register.slots[self.index] = None;
         register.free.push(self.index);

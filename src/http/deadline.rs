@@ -143,6 +143,8 @@ impl Watched {
 pub(super) struct Watch {
     pub(super) control: Arc<Control>,
     pub(super) watched: Arc<Watched>,
+    /// The lane of [`super::Traffic`] in which its traffic is counted.
+    pub(super) lane: usize,
 }
 
 impl Watch {

@@ -111,7 +111,7 @@ impl Service for Recorder {
 static SLOT: LazyLock<Slot> = LazyLock::new(|| {
     let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
     Slot::enter(
-        &Control::new(Limits::default()),
+        &Control::new(Limits::default(), Arc::default()),
         registered.waker(),
         Kind::Connection,
     )
@@ -128,7 +128,7 @@ pub fn serve<'p>(pieces: impl DoubleEndedIterator<Item = &'p [u8]>, service: imp
             .collect(),
         written: Arc::clone(&written),
     };
-    Connection::new(Box::new(script), || service, SLOT.watch()).run();
+    Connection::new(Box::new(script), || service, SLOT.watch(0)).run();
     std::mem::take(&mut written.lock().unwrap())
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Labels {
     pub(super) lines: (usize, usize),
     /// The value of its id, within the lines; empty when it brought none.
     pub(super) id: (usize, usize),
+    /// What kind of request it is, to the service.
+    pub(super) kind: u8,
     /// The service waits for the report of this answer.
     pub(super) is_tracked: bool,
 }

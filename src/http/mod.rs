@@ -79,9 +79,11 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traffic;
 mod wire;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use body::{Body, BodyError, Kept};
@@ -94,6 +96,7 @@ pub use request::Request;
 pub use server::{Handle, serve};
 pub use stream::{Produce, StreamWaker, StreamWriter};
 pub use tls::{TlsConfig, TlsError};
+pub use traffic::{KINDS_MAX, REFUSALS_MAX, Traffic};
 
 /// What the fuzz targets play connections with.
 #[cfg(fuzzing)]
@@ -155,6 +158,11 @@ pub trait MakeService: Send + Sync + 'static {
 
     /// The service of a connection from `peer`; called on the connection's coroutine.
     fn make(&self, peer: Peer) -> Self::Service;
+
+    /// Where the traffic is counted. Asked once.
+    fn traffic(&self) -> Arc<Traffic> {
+        Arc::default()
+    }
 
     /// There was no room for a connection from `peer`, and no service was made for it: it was given this answer, or over
     /// TLS none, and closed. Called on the acceptor's coroutine; must not park.

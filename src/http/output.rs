@@ -12,6 +12,7 @@ use super::date::{DATE_BYTES, Date};
 use super::labels::{Answered, HeaderLines, Ids, Labels, REQUEST_ID};
 use super::status::{is_bodiless, reason};
 use super::stream::{PendingStream, Produce};
+use super::traffic::{Counts, KINDS_MAX, REFUSALS_MAX};
 
 /// Content type of an answer that says nothing else.
 pub const JSON: &str = "application/json";
@@ -99,10 +100,11 @@ pub struct Output {
     is_watched: bool,
     answered: Vec<Answered>,
     stream_answered: Option<Answered>,
+    counts: Counts,
 }
 
 impl Output {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(counts: Counts) -> Self {
         Self {
             bytes: Vec::new(),
             owed: Vec::new(),
@@ -123,6 +125,7 @@ impl Output {
             is_watched: false,
             answered: Vec::new(),
             stream_answered: None,
+            counts,
         }
     }
 
@@ -145,6 +148,24 @@ impl Output {
         self.add_header(REQUEST_ID, id);
         let end = self.label_bytes.len() - b"\r\n".len();
         self.labels.id = (end - id.len(), end);
+    }
+
+    /// The kind of this request, below [`KINDS_MAX`]: its answer is counted there. To be called before it is given or owed.
+    pub fn set_kind(&mut self, kind: u8) {
+        assert!(
+            usize::from(kind) < KINDS_MAX,
+            "there is no room to count this kind"
+        );
+        self.labels.kind = kind;
+    }
+
+    /// Counts a refusal, whose reason is below [`REFUSALS_MAX`].
+    pub fn count_refusal(&mut self, reason: u8) {
+        assert!(
+            usize::from(reason) < REFUSALS_MAX,
+            "there is no room to count this reason"
+        );
+        self.counts.refused(reason);
     }
 
     /// The report of this request's answer is waited for.
@@ -267,6 +288,7 @@ impl Output {
             produce,
         });
         self.answer = Answer::Streamed;
+        self.counts.answered(self.labels.kind, status);
         if self.is_watched {
             self.stream_answered = Some(self.answered(status, 0));
         }
@@ -368,8 +390,9 @@ impl Output {
         }
     }
 
-    /// Notes, if somebody wants to know, the answer that was written from `at` on.
+    /// Counts the answer that was written from `at` on, and notes it if somebody wants to know.
     fn note(&mut self, status: u16, at: usize) {
+        self.counts.answered(self.labels.kind, status);
         if self.is_watched {
             let answered = self.answered(status, self.bytes.len() - at);
             self.answered.push(answered);
@@ -412,6 +435,11 @@ impl Output {
             lines: (at, at),
             ..Labels::default()
         };
+    }
+
+    /// Adds the answers so far to the counts of the server.
+    pub(super) fn fold(&mut self) {
+        self.counts.fold();
     }
 
     /// From now on every answer is noted, for `report`.
@@ -490,6 +518,9 @@ impl Output {
         self.bytes.clear();
         self.stream = None;
         self.answered.clear();
+        if matches!(self.answer, Answer::Written { .. } | Answer::Streamed) {
+            self.counts.take_back();
+        }
         self.answer = Answer::Missing;
         self.turn.close = true;
         self.detail(500, &[], "Internal server error.");

@@ -15,6 +15,7 @@ use super::deadline;
 use super::listener::{Accept, Address, Listener, ListenerKind, Tcp, TlsTcp, Unix};
 use super::output::{Output, Turn};
 use super::socket::{Registered, Socket};
+use super::traffic::Counts;
 use super::{Answered, HeadLimits, Limits, MakeService, Peer};
 
 /// How long the acceptor rests when the system has no descriptor or memory for a connection: long enough not
@@ -41,7 +42,7 @@ pub fn serve<M: MakeService>(listeners: Vec<Listener>, make: M, limits: Limits) 
         }
     }
     let handle = Handle {
-        control: Control::new(limits),
+        control: Control::new(limits, make.traffic()),
         addresses: addresses.into(),
     };
     let make = Arc::new(make);
@@ -164,7 +165,11 @@ impl<A: Accept, M: MakeService> Acceptor<A, M> {
         let connections = self.control.register().connections;
         let stream = Registered::new(stream).map_err(not_would_block)?;
         if connections >= self.control.limits().connections_max {
-            let answered = self.accept.refusable(stream).as_mut().and_then(refuse);
+            let traffic = &self.control.traffic;
+            traffic.turn_away();
+            let counts = Counts::new(Arc::clone(traffic), worker_of(&*stream));
+            let mut socket = self.accept.refusable(stream);
+            let answered = socket.as_mut().and_then(|socket| refuse(socket, counts));
             self.make.refused(peer, answered);
             return Ok(());
         }
@@ -172,7 +177,7 @@ impl<A: Accept, M: MakeService> Acceptor<A, M> {
         let worker = worker_of(&*stream);
         // Boxed, as what the closure holds lies on the coroutine's stack for good.
         let socket = Box::new(self.accept.socket(stream).map_err(not_would_block)?);
-        let (make, watch) = (self.make.clone(), slot.watch());
+        let (make, watch) = (self.make.clone(), slot.watch(worker));
         let connection = move || {
             // Dropped last: the socket is closed when the connection counts as ended.
             let _slot = slot;
@@ -216,14 +221,15 @@ fn not_would_block(error: io::Error) -> io::Error {
 /// Tells a surplus connection that there is no room, without waiting for anything: what fits into the empty
 /// send buffer is sent, and a request that is already there is read, as unread input would turn the closing
 /// into a reset. What was answered, if it left.
-fn refuse(socket: &mut impl Socket) -> Option<Answered> {
-    let mut output = Output::new();
+fn refuse(socket: &mut impl Socket, counts: Counts) -> Option<Answered> {
+    let mut output = Output::new(counts);
     output.watch();
     output.begin_turn(Turn {
         close: true,
         ..Turn::default()
     });
     output.detail(503, &[("Retry-After", "1")], "Too many connections.");
+    output.fold();
     let sent = socket.write(output.ready());
     if sent.is_ok() && socket.shut_write().is_ok() {
         let _ = socket.read(&mut [0; 4096]);

@@ -1,5 +1,11 @@
 //! Status codes and their reason phrases.
 
+/// The statuses that this server sends, ascending.
+pub const ALL: [u16; 26] = [
+    100, 200, 202, 204, 301, 304, 400, 401, 403, 404, 405, 406, 408, 411, 413, 414, 415, 417, 422, 429, 431,
+    500, 501, 503, 504, 505,
+];
+
 /// The reason phrase of `status`; codes this server never sends get an empty one, which HTTP allows.
 pub fn reason(status: u16) -> &'static str {
     match status {
@@ -36,4 +42,15 @@ pub fn reason(status: u16) -> &'static str {
 /// Whether an answer of this status never has a body, nor the headers that describe one.
 pub fn is_bodiless(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statuses_are_those_that_have_a_reason_phrase() {
+        let known: Vec<u16> = (0..1000).filter(|status| !reason(*status).is_empty()).collect();
+        assert_eq!(known, ALL);
+    }
 }

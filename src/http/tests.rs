@@ -33,6 +33,7 @@ struct Gate {
     words: Arc<AtomicUsize>,
     /// Where it tells of answers that have left: status, length, and whether they were tracked.
     reports: Option<mpsc::Sender<Report>>,
+    traffic: Arc<Traffic>,
 }
 
 type Report = (u16, u64, bool);
@@ -45,6 +46,7 @@ impl Service for TestService {
     fn call(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let path = request.path();
         output.track();
+        output.set_kind(3);
         match path {
             "/echo" => match read_whole(&mut request.body, &mut self.scratch) {
                 Ok(()) => output.json(200, &[], &self.scratch),
@@ -146,6 +148,10 @@ impl MakeService for Make {
             owed: Vec::new(),
             gate: self.0.clone(),
         }
+    }
+
+    fn traffic(&self) -> Arc<Traffic> {
+        Arc::clone(&self.0.traffic)
     }
 
     fn refused(&self, _peer: Peer, answered: Option<Answered>) {
@@ -732,6 +738,38 @@ fn the_500_after_a_panic_and_the_503_without_a_service_are_reported() {
     let answer = client.send(get("/panic-late")).answer();
     assert_eq!(reports.recv_timeout(PATIENCE), Ok((500, length(&answer), true)));
     client.expect_end();
+}
+
+#[test]
+fn answers_are_counted_once_each_whatever_becomes_of_them() {
+    let gate = Gate::default();
+    let traffic = Arc::clone(&gate.traffic);
+    let server = start_with(gate, Limits::default());
+    let mut client = Client::new(&server);
+    let paths = [
+        "/prepared",
+        "/prepared",
+        "/owe?a",
+        "/empty",
+        "/owe?forgotten",
+        "/stream",
+        "/silent",
+    ];
+    client.send(paths.map(get).concat());
+    let statuses: Vec<u16> = paths.iter().map(|_| client.answer().status()).collect();
+    assert_eq!(statuses, [202, 202, 200, 204, 500, 200, 500]);
+    // The answer before a panic is not the one that leaves.
+    client.send(get("/panic-late"));
+    assert_eq!(client.answer().status(), 500);
+    client.expect_end();
+    let mut client = Client::new(&server);
+    client.send("GET / HTTP/3.0\r\nHost: a\r\n\r\n");
+    assert_eq!(client.answer().status(), 505);
+    let expected = [(0, 505, 1), (3, 200, 2), (3, 202, 2), (3, 204, 1), (3, 500, 3)];
+    assert_eq!(traffic.answers(), expected);
+    drop(client);
+    stop(&server);
+    assert_eq!((traffic.accepted(), traffic.connections()), (2, 0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::deadline::{NEVER, Time, Watch, Watched, micros, signed};
 use super::pool::Pool;
 use super::socket::Socket;
+use super::traffic::Counts;
 
 /// Input buffer of a connection, in bytes: some twenty small requests.
 pub(super) const INPUT_BYTES_START: usize = 8 * 1024;
@@ -180,6 +181,11 @@ impl<S: Socket> Wire<S> {
         self.watch.control.is_stopping()
     }
 
+    /// Where the answers of this connection are counted.
+    pub(super) fn counts(&self) -> Counts {
+        Counts::new(Arc::clone(&self.watch.control.traffic), self.watch.lane)
+    }
+
     /// How far down the stack of a connection's coroutine goes.
     pub(super) fn stack_bytes(&self) -> Option<usize> {
         self.watch.control.stack_bytes
@@ -249,6 +255,7 @@ impl<S: Socket> Wire<S> {
             match self.socket.read(room) {
                 Ok(0) => return Ok(Filled::End),
                 Ok(count) => {
+                    self.watch.control.traffic.received(self.watch.lane, count);
                     self.drained = count < asked;
                     input.filled(count);
                     self.rest_until = NEVER;
@@ -308,6 +315,7 @@ impl<S: Socket> Wire<S> {
             match self.socket.write(from) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
+                    self.watch.control.traffic.sent(self.watch.lane, count);
                     from = &from[count..];
                     stalled = None;
                 }

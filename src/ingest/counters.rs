@@ -15,6 +15,7 @@ pub struct Counters {
     /// The counts are stored by the writer and loaded by readers; Relaxed, since no other data hangs on them.
     by_name: DashMap<Box<[u8]>, AtomicU64>,
     names_max: usize,
+    total: AtomicU64,
 }
 
 impl Counters {
@@ -23,11 +24,13 @@ impl Counters {
         Counters {
             by_name: DashMap::new(),
             names_max,
+            total: AtomicU64::new(0),
         }
     }
 
     /// Counts `count` more events of `name`.
     pub fn add(&self, name: &[u8], count: u64) {
+        self.total.fetch_add(count, Ordering::Relaxed);
         if let Some(counter) = self.by_name.get(name) {
             counter.fetch_add(count, Ordering::Relaxed);
             return;
@@ -38,6 +41,16 @@ impl Counters {
             .entry(name.into())
             .or_default()
             .fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many events there are in all.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// How many names are told apart, [`OTHER`] included.
+    pub fn names(&self) -> usize {
+        self.by_name.len()
     }
 
     /// All counts, in no order.
@@ -73,5 +86,6 @@ mod tests {
         let ranking = counters.ranking();
         let shown: Vec<_> = ranking.iter().map(|(name, count)| (&name[..], *count)).collect();
         assert_eq!(shown, [(OTHER, 8), (b"a", 5), (b"b", 2)]);
+        assert_eq!((counters.total(), counters.names()), (15, 3));
     }
 }

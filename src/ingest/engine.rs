@@ -19,6 +19,7 @@ use super::recovery::{Recovered, recover};
 use super::rotation::Rotation;
 use super::space::Space;
 use super::sync_thread::SyncThread;
+use super::vitals::{Monitor, Vitals};
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
@@ -136,6 +137,7 @@ impl Engine {
             counters,
             recent,
             status: Status::default(),
+            monitor: Monitor::new(&log, journal_path(&config.journal)),
             archive: Arc::default(),
             stopping: AtomicBool::new(false),
             giving_up: AtomicBool::new(false),
@@ -309,6 +311,16 @@ impl View {
         &self.shared.status
     }
 
+    /// What the machine says of the process and of its disks; up to half a second old, or older while a disk hangs.
+    pub fn vitals(&self) -> Vitals {
+        self.shared.monitor.heard()
+    }
+
+    /// When the engine was opened, which is when the process began.
+    pub fn started(&self) -> SystemTime {
+        self.shared.monitor.started()
+    }
+
     /// Bytes in the live file.
     pub fn live_bytes(&self) -> u64 {
         self.shared.live_bytes.load(Ordering::Acquire)
@@ -317,6 +329,11 @@ impl View {
     /// Sealed files that anything is known of.
     pub fn sealed_files(&self) -> usize {
         self.shared.catalog.segments().len()
+    }
+
+    /// Bytes that the log ever had, in all its files.
+    pub fn position(&self) -> u64 {
+        self.shared.published.load(Ordering::Acquire)
     }
 
     /// How the archive is doing, if there is one.
@@ -367,8 +384,9 @@ fn keep_damaged(path: &Path) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Has the live file sealed when its period is over, and looked after when another program has laid hands on it.
+    /// What the keeper does twice a second beside its work: asks the machine how it is, has the live file sealed when its period is over, and looked after when another program has laid hands on it.
     fn look_around(&self, fs: &dyn Fs, sync_thread: &SyncThread) {
+        self.monitor.ask(sync_thread.unsynced_bytes());
         let over = |period| self.rotation.is_period_over(period, SystemTime::now());
         if self.config.rotation.every.is_some_and(over) {
             self.rotation.request();
@@ -384,6 +402,13 @@ impl Shared {
         if self.rotation.is_requested() || self.rotation.is_suspected() {
             self.doorbell.ring(true);
         }
+    }
+}
+
+fn journal_path(place: &Place) -> Option<&Path> {
+    match place {
+        Place::File(path) => Some(path),
+        Place::Memory => None,
     }
 }
 

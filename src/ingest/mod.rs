@@ -45,6 +45,7 @@ mod growth;
 pub mod header;
 mod herald;
 pub mod journal;
+pub mod latency;
 mod numbered;
 mod primitives;
 mod producer;
@@ -57,6 +58,7 @@ mod status;
 mod sync_thread;
 #[cfg(test)]
 mod tests;
+pub mod vitals;
 mod writer;
 
 use std::path::PathBuf;
@@ -167,6 +169,7 @@ struct Shared {
     counters: Counters,
     recent: Recent,
     status: Status,
+    monitor: vitals::Monitor,
     archive: Arc<ArchiveStatus>,
     /// Stored once by the engine's shutdown: the writer ends when the ring is empty.
     stopping: AtomicBool,

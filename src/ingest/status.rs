@@ -5,9 +5,17 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::latency::Latency;
+
 /// The engine's state of health.
-#[derive(Default)]
 pub struct Status {
+    /// How long appending a batch takes, over all its attempts: recorded by the writer.
+    pub append: Latency,
+    /// How long a sync takes that succeeds: recorded by the sync thread.
+    pub fsync: Latency,
+    /// Events and bytes appended since the start. Added by the writer, loaded by readers; Relaxed, as they stand for nothing else.
+    appended_events: AtomicU64,
+    appended_bytes: AtomicU64,
     /// Stored by the writer, loaded by readers. Relaxed: the text behind the lock carries its own ordering.
     log_fails: AtomicBool,
     log_error: Mutex<Option<String>>,
@@ -26,7 +34,39 @@ pub struct Status {
 /// How long after a refusal events count as being refused: a load balancer that asks each second or two sees it.
 const REFUSING_FOR: Duration = Duration::from_secs(2);
 
+impl Default for Status {
+    fn default() -> Status {
+        Status {
+            append: Latency::new(),
+            fsync: Latency::new(),
+            appended_events: AtomicU64::new(0),
+            appended_bytes: AtomicU64::new(0),
+            log_fails: AtomicBool::new(false),
+            log_error: Mutex::default(),
+            sync_fails: AtomicBool::new(false),
+            sync_error: Mutex::default(),
+            synced: AtomicU64::new(0),
+            has_counted: AtomicBool::new(false),
+            growth_error: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+}
+
 impl Status {
+    /// A batch has been appended.
+    pub(super) fn appended(&self, began: Instant, events: u64, bytes: u64) {
+        self.append.record(began);
+        self.appended_events.fetch_add(events, Ordering::Relaxed);
+        self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Events and bytes appended since the start.
+    pub fn appended_since_start(&self) -> (u64, u64) {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        (load(&self.appended_events), load(&self.appended_bytes))
+    }
+
     /// The log could not be written.
     pub(super) fn log_failed(&self, error: &io::Error) {
         if !self.log_fails.swap(true, Ordering::Relaxed) {

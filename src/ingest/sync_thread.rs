@@ -133,6 +133,12 @@ impl SyncThread {
         work.failed || work.synced >= length
     }
 
+    /// Bytes that are published and not known to be on the disk.
+    pub fn unsynced_bytes(&self) -> u64 {
+        let work = self.work();
+        work.published - work.synced
+    }
+
     /// From here on all is about a new, empty file. Who still waits for the one before is told whether it is on the disk.
     pub fn turn_to(&self, file: Option<&Arc<dyn AppendFile>>, is_synced: bool, herald: &Herald) {
         let mut work = self.work();
@@ -226,10 +232,14 @@ impl SyncThread {
             true => self.fs.sync_directory(&self.directory),
             false => Ok(()),
         };
+        let began = Instant::now();
         let result = match &file {
             Some(file) if !failed => directory().and_then(|()| file.sync_data()),
             _ => Ok(()),
         };
+        if !failed && result.is_ok() {
+            status.fsync.record(began);
+        }
         let mut work = self.work();
         if work.generation != generation {
             return work;

@@ -166,6 +166,7 @@ impl Writer {
         }
         self.place_batch();
         failpoint::hit("publish.placed");
+        let (began, before) = (Instant::now(), self.live.length());
         self.write_batch()?;
         failpoint::hit("publish.written");
 
@@ -175,6 +176,8 @@ impl Writer {
             .store(self.front.base + self.live.length(), Ordering::Release);
         shared.live_bytes.store(self.live.length(), Ordering::Release);
         let lines: usize = self.batch.iter().map(|frame| frame.lines).sum();
+        let bytes = self.live.length() - before;
+        shared.status.appended(began, lines as u64, bytes);
         self.count_batch(lines);
         let first_sequence = self.sequence + 1;
         self.sequence += lines as u64;

@@ -208,6 +208,7 @@ impl Pass {
             output.set_request_id(id);
         }
         let route = Route::at(request.path());
+        output.set_kind(Route::kind(route));
         let is_allowed_page = match &self.gate.cors {
             Some(cors) => cors.mark(request, route, output),
             None => false,

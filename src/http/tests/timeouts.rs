@@ -58,7 +58,7 @@ impl Socket for Scripted {
     }
 
     fn wait(&mut self) -> Events {
-        let deadline = self.slot.watch().watched.deadline();
+        let deadline = self.slot.watch(0).watched.deadline();
         let clock = &self.control.clock;
         let step = self.steps.pop_front();
         let later = |after: Time| {
@@ -97,12 +97,12 @@ impl Socket for Scripted {
 /// A wire whose socket follows `steps`, and the clock it goes by.
 fn wire(steps: impl IntoIterator<Item = Step>) -> (Wire<Scripted>, Arc<Control>) {
     let (socket, control) = socket(steps);
-    let watch = socket.slot.watch();
+    let watch = socket.slot.watch(0);
     (Wire::new(socket, watch), control)
 }
 
 fn socket(steps: impl IntoIterator<Item = Step>) -> (Scripted, Arc<Control>) {
-    let control = Control::new(Limits::default());
+    let control = Control::new(Limits::default(), Arc::default());
     let registered = Registered::new(UnixStream::pair().unwrap().0).unwrap();
     let slot = Slot::enter(&control, registered.waker(), Kind::Connection);
     let socket = Scripted {
@@ -280,7 +280,7 @@ fn nothing_follows_an_interim_answer_that_was_given_up_half_way() {
         Step::Reads(SECOND, 1000),
     ];
     let (socket, _control) = socket(steps);
-    let (watch, written) = (socket.slot.watch(), socket.written.clone());
+    let (watch, written) = (socket.slot.watch(0), socket.written.clone());
     let service = || TestService {
         scratch: Vec::new(),
         owed: Vec::new(),

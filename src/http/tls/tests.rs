@@ -65,7 +65,7 @@ impl Socket for FakeSocket {
         network.waits += 1;
         let Network { reader, room, .. } = &mut *network;
         if let Some((slot, reads)) = reader {
-            let watch = slot.watch();
+            let watch = slot.watch(0);
             let pause = match reads.pop_front() {
                 Some(count) => {
                     *room = room.map(|room| room + count);
@@ -337,10 +337,10 @@ fn who_reads_slowly_and_steadily_is_not_given_up_and_who_stops_is() {
         for (reads, is_read) in [(70, true), (60, false)] {
             let mut pair = Pair::established(version);
             pair.write_all(b"takes the tickets along");
-            let control = Control::new(Limits::default());
+            let control = Control::new(Limits::default(), Arc::default());
             let waker = Registered::new(std::os::unix::net::UnixStream::pair().unwrap().0).unwrap();
             let slot = Slot::enter(&control, waker.waker(), Kind::Connection);
-            let watch = slot.watch();
+            let watch = slot.watch(0);
             // A kilobyte at a time, of 64 that are sealed at once.
             let steps = std::iter::repeat_n(1 << 10, reads).collect();
             let socket = pair.socket.clone();
