@@ -72,6 +72,7 @@ use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::summary::Tally;
 pub use counters::{Counters, OTHER};
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
+pub use numbered::NUMBER_BYTES_MAX;
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};
