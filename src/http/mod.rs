@@ -84,7 +84,7 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-pub use body::{Body, BodyError, Kept};
+pub use body::{Account, Body, BodyError, Kept};
 pub use coding::Decoded;
 pub use labels::{Answered, HeaderLines};
 pub use listener::{Address, Listener};
