@@ -358,3 +358,48 @@ fn a_journal_on_the_full_disk_refuses_as_well_and_kills_nobody() {
     server.stop();
     sent.check_log(&launch.log());
 }
+
+#[test]
+fn a_journal_whose_disk_is_full_does_with_what_it_has_while_the_log_has_room() {
+    let Some(disk) = SmallDisk::mount(16 * MIB) else {
+        return;
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let launch = Launch::new(elsewhere.path())
+        .set("METRICS_JOURNAL", disk.path().join("metrics.journal"))
+        .set("METRICS_ENQUEUE_TIMEOUT", "1s")
+        .set("METRICS_LINE_SEQ", "on");
+    disk.leave_free(MIB);
+    // Without room for a first chunk there is no start, and no journal that would be refused at the next.
+    let ended = launch.try_start().unwrap_err();
+    assert!(
+        ended.stderr.contains("metrics.journal") && ended.stderr.contains("No space"),
+        "{}",
+        ended.stderr
+    );
+    disk.drop_ballast();
+    disk.leave_free(6 * MIB);
+    let mut server = launch.start();
+    disk.load_ballast(usize::MAX);
+    let mut client = server.connect();
+    let mut sent = Sent::default();
+    // Many times what the journal has.
+    for _ in 0..30 {
+        assert!(sent.post_many(&mut client, 1_000));
+    }
+    // One that takes more than there is, but less than there could be, is refused and leaves no trace.
+    assert!(!sent.post_many(&mut client, 6_000));
+    let health = await_health(&server, 503);
+    assert!(
+        health["journal"]["error"].as_str().unwrap().contains("No space"),
+        "{health}"
+    );
+    assert!(server.is_running());
+    disk.drop_ballast();
+    await_health(&server, 200);
+    await_true("a batch to be taken that takes a larger journal", || {
+        sent.post_many(&mut client, 6_000)
+    });
+    server.stop();
+    sent.check_log(&launch.log());
+}

@@ -117,6 +117,34 @@ fn numbers_in_lines_have_no_gap_over_files_restarts_and_burst() {
 }
 
 #[test]
+fn a_stored_line_is_no_longer_than_allowed_with_its_number_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = launch(folder.path())
+        .set("METRICS_LINE_SEQ", "on")
+        .set("METRICS_LINE_BYTES_MAX", "1KiB");
+    let server = launch.start();
+    let mut client = server.connect();
+    let mut longest = 0;
+    for filler in 800..1024 {
+        let filler = "x".repeat(filler);
+        let body = format!(r#"{{"visitor_id":"visitor","event":"long","metadata":{{"x":"{filler}"}}}}"#);
+        let answer = client.post(EVENT, &body);
+        match answer.status {
+            202 => longest = filler.len(),
+            status => {
+                assert_eq!(status, 422);
+                // What is left without the longest number there is.
+                assert_eq!(answer.json()["detail"][0]["ctx"]["max_bytes"], 1024 - 27);
+            }
+        }
+    }
+    server.stop();
+    let lines = log::lines(&launch.log());
+    assert_eq!(lines.len(), longest - 800 + 1);
+    assert!(lines.iter().all(|line| line.len() < 1024));
+}
+
+#[test]
 fn a_file_that_is_empty_is_not_sealed() {
     let folder = tempfile::tempdir().unwrap();
     let launch = launch(folder.path());

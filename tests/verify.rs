@@ -397,6 +397,27 @@ fn a_summary_that_does_not_go_with_its_file_is_told_and_repaired() {
 }
 
 #[test]
+fn a_summary_that_is_late_is_no_fault_while_a_server_has_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = sealed_log(folder.path());
+    let summary = summary_of(&files[1]);
+    let server = Launch::new(folder.path()).start();
+    // As it is for a moment after a file is sealed, and for longer on a disk that is full.
+    fs::remove_file(&summary).unwrap();
+    assert_eq!(findings(folder.path()), [""; 0]);
+    fs::write(&summary, "{}").unwrap();
+    assert_eq!(
+        findings(folder.path()).len(),
+        1,
+        "one that is damaged is not late"
+    );
+    fs::remove_file(&summary).unwrap();
+    server.stop();
+    let told = format!("{}:-:-: the summary is missing", name(&summary));
+    assert!(findings(folder.path())[0].starts_with(&told));
+}
+
+#[test]
 fn nothing_is_repaired_while_a_server_has_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let files = sealed_log(folder.path());

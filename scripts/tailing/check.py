@@ -7,6 +7,7 @@ import subprocess
 
 from tailing.server import number_of
 
+LINE_FEED = b"\n"
 SEALED = re.compile(r"metrics-.+-(\d+)\.jsonl(\.zst)?")
 
 
@@ -21,6 +22,8 @@ class Result:
     # Lines that came before a line that is above them in the same file.
     disordered: int = 0
     note: str = ""
+    # Of which files lines are missing, for who wants to know why.
+    where: str = ""
 
     def faultless(self, ordered):
         return not (self.missing or self.twice or self.damaged or (ordered and self.disordered) or self.note)
@@ -74,7 +77,15 @@ class Store:
         """Compares a tailer's lines, in the order in which it gave them, with the stored ones."""
         times = collections.Counter(lines)
         result = Result(got=len(lines))
-        result.missing = sum(line not in times for line in self.places)
+        missing = collections.defaultdict(list)
+        for line, (file_at, line_at) in self.places.items():
+            if line not in times:
+                missing[file_at].append(line_at)
+        result.missing = sum(map(len, missing.values()))
+        result.where = ", ".join(
+            f"{path.name} lacks {len(lines)} of {content.count(LINE_FEED)} lines, from {min(lines)} to {max(lines)}"
+            for (path, content), lines in ((self.files[at], missing[at]) for at in sorted(missing)[:5])
+        )
         result.twice = sum(count - 1 for line, count in times.items() if line in self.places)
         result.damaged = sum(count for line, count in times.items() if line not in self.places)
         last = {}

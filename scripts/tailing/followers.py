@@ -1,5 +1,6 @@
 """The tailers: how each is found, configured and started. `docs/TAILING.md` shows the same configurations to copy."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -11,6 +12,13 @@ import sys
 import time
 
 from tailing.check import Result
+
+
+def go_first():
+    """The rest before a rename is for tailers that are some hundred milliseconds late, not for a machine on which all
+    else comes before them."""
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)
 
 
 class Follower:
@@ -51,7 +59,7 @@ class Follower:
     def start(self):
         with open(self.work / "stdout", "ab") as stdout, open(self.work / "stderr", "ab") as stderr:
             self.process = subprocess.Popen(
-                self.command(), stdout=stdout, stderr=stderr, env=self.environment(), cwd=self.work
+                self.command(), stdout=stdout, stderr=stderr, env=self.environment(), cwd=self.work, preexec_fn=go_first
             )
 
     def stop(self):

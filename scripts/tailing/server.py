@@ -73,6 +73,17 @@ class Load:
         for thread in self.threads:
             thread.start()
 
+    def post_one(self):
+        """Posts one event, before the others, and waits until it is in the file."""
+        number = next(self.numbers)
+        self.posted.append(number)
+        connection = http.client.HTTPConnection(self.server.address, timeout=PATIENCE)
+        connection.request("POST", f"{SINGLE}?ack=written", event(number, random.Random(self.seed)))
+        if (status := connection.getresponse().status) != 202:
+            raise SystemExit(f"the first event is answered {status}")
+        self.acknowledged.append(number)
+        connection.close()
+
     def stop(self):
         self.stopping.set()
         for thread in self.threads:

@@ -7,7 +7,8 @@
 //! nothing.
 //!
 //! What a body has taken the connection is told ([`Kept`]), which asks the more of the peer's rate the more that is: who could
-//! hold a share of this for a trickle would shut everybody else out.
+//! hold a share of this for a trickle would shut everybody else out. Of a packed body it is told what was unpacked, too: a little
+//! that is much when it is unpacked has come as fast as that.
 //!
 //! Owner: shared by all sessions; a [`Held`] belongs to one request. Bound: `METRICS_INFLIGHT_BYTES_MAX`.
 
@@ -153,6 +154,7 @@ impl<R: BufRead> Read for Metered<'_, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Account;
 
     fn read(held: &Held<'_>, bytes: usize) -> bool {
         let body = vec![b'x'; bytes];
@@ -181,18 +183,18 @@ mod tests {
 
     #[test]
     fn the_connection_is_told_what_is_taken_and_no_more() {
-        let (budget, told) = (Budget::new(2 * STEP_BYTES), Cell::new(0));
+        let (budget, told) = (Budget::new(2 * STEP_BYTES), Account::default());
         let held = budget.hold(Kept::of(&told));
         assert!(held.keep(FREE_BYTES));
-        assert_eq!(told.get(), 0);
+        assert_eq!(told.kept(), 0);
         assert!(held.keep(FREE_BYTES + STEP_BYTES + 1));
-        assert_eq!(told.get(), 2 * STEP_BYTES);
+        assert_eq!(told.kept(), 2 * STEP_BYTES);
         held.release();
-        assert_eq!(told.get(), 0);
+        assert_eq!(told.kept(), 0);
         assert!(held.keep(FREE_BYTES + 1));
         assert!(!held.keep(FREE_BYTES + 3 * STEP_BYTES));
-        assert_eq!(told.get(), STEP_BYTES);
+        assert_eq!(told.kept(), STEP_BYTES);
         drop(held);
-        assert_eq!(told.get(), 0);
+        assert_eq!(told.kept(), 0);
     }
 }

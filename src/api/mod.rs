@@ -56,6 +56,7 @@ struct Shared {
     ack: Level,
     event_bytes_max: usize,
     batch_bytes_max: usize,
+    /// Of a line without its number.
     line_bytes_max: usize,
     batch_lines_bytes_max: usize,
     gate: Arc<Gate>,
@@ -96,7 +97,7 @@ impl Api {
             ack: config.ack,
             event_bytes_max: config.event_bytes_max,
             batch_bytes_max: config.batch_bytes_max,
-            line_bytes_max: config.line_bytes_max,
+            line_bytes_max: config.bare_line_bytes_max(),
             batch_lines_bytes_max: (config.engine.journal_bytes_max / 2) as usize,
             gate,
             reads: Reads::new(config),

@@ -195,6 +195,9 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Outcome::NotSynced => failed("everything is in the log, but it could not be synced to the disk"),
+        Outcome::FileLost => failed(
+            "a file of the log that another program had deleted could not be copied back in time; its events are lost",
+        ),
         Outcome::LeftInJournal => failed(
             "the log could not be written; the events are in the journal and the next start brings them in",
         ),

@@ -19,7 +19,7 @@ use access::{
 
 use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
-use crate::ingest::{EngineConfig, FsyncPolicy, Level, Period, RotationPolicy};
+use crate::ingest::{EngineConfig, FsyncPolicy, Level, NUMBER_BYTES_MAX, Period, RotationPolicy};
 use crate::log::keeper::KeepPolicy;
 use crate::log::keeper::archive::store::ArchiveUrl;
 use crate::log::keeper::compress::Compression;
@@ -351,6 +351,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Longest line before it gets its number: a stored one is never longer than [`Config::line_bytes_max`].
+    pub fn bare_line_bytes_max(&self) -> usize {
+        match self.engine.line_seq {
+            true => self.line_bytes_max - NUMBER_BYTES_MAX,
+            false => self.line_bytes_max,
+        }
+    }
+
     /// Whether the read side answers those without a key, where no read key is set: always where only this machine can
     /// connect, which must hold for every place that is listened on; elsewhere when it was switched on.
     pub fn may_read(&self) -> bool {
@@ -431,7 +439,7 @@ fn rotate_bytes(text: &str) -> Result<Option<u64>, Rejected> {
         "off" => Ok(None),
         _ => size(text, ROTATE_BYTES_MIN, u64::MAX)
             .map(Some)
-            .map_err(|_| "it is `off`, or a size such as `256MiB` (B, KiB, MiB, GiB), from 64KiB".into()),
+            .map_err(|allowed| format!("it is `off`, or {}", allowed.trim_start_matches("it is "))),
     }
 }
 
@@ -471,7 +479,7 @@ fn page_cache(text: &str) -> Result<Option<u64>, Rejected> {
         "all" => Ok(None),
         _ => size(text, 0, u64::MAX)
             .map(Some)
-            .map_err(|_| "it is `all`, or a size such as `64MiB` (B, KiB, MiB, GiB)".into()),
+            .map_err(|allowed| format!("it is `all`, or {}", allowed.trim_start_matches("it is "))),
     }
 }
 
@@ -515,9 +523,9 @@ mod tests {
             ("METRICS_WORKERS", "many", "from 1 to 256"),
             ("METRICS_CONNECTIONS_MAX", "0", "from 1 to 1000000"),
             ("METRICS_HEAD_TIMEOUT", "10", "from 50ms"),
-            ("METRICS_BODY_RATE_MIN", "1GiB", "to 1MiB"),
+            ("METRICS_BODY_RATE_MIN", "1GiB", "of at most 1MiB"),
             ("METRICS_BODY_GRACE", "0s", "from 50ms"),
-            ("METRICS_IDLE_TIMEOUT", "1d", "to 3600s"),
+            ("METRICS_IDLE_TIMEOUT", "1d", "from 50ms to 1h"),
             ("METRICS_WRITE_TIMEOUT", "never", "from 50ms"),
             ("METRICS_ACK", "maybe", "`journaled`, `written` or `synced`"),
             ("METRICS_FSYNC", "sometimes", "`never`, `always`"),
@@ -526,25 +534,33 @@ mod tests {
             (
                 "METRICS_ROTATE_BYTES",
                 "1KiB",
-                "`off`, or a size such as `256MiB`",
+                "`off`, or a size such as `64MiB` (B, KiB, MiB, GiB), of at least 64KiB",
             ),
             (
                 "METRICS_ROTATE_EVERY",
                 "monthly",
                 "`hourly`, `daily`, `weekly`, `off`",
             ),
-            ("METRICS_ROTATE_REST", "2m", "from 0s to 60s"),
-            ("METRICS_COMPRESS_AFTER", "on", "`off`, or a duration such as"),
+            ("METRICS_ROTATE_REST", "2m", "of at most 1m"),
+            (
+                "METRICS_COMPRESS_AFTER",
+                "on",
+                "`off`, or a duration such as `250ms` (ms, s, m, h, d), of at most 36500d",
+            ),
             ("METRICS_COMPRESS_LEVEL", "20", "from 1 to 19"),
             ("METRICS_RETAIN_FOR", "1 month", "`off`, or a duration such as"),
-            ("METRICS_RETAIN_BYTES", "10GB", "`off`, or a size such as"),
+            (
+                "METRICS_RETAIN_BYTES",
+                "10GB",
+                "`off`, or a size such as `64MiB` (B, KiB, MiB, GiB)",
+            ),
             ("METRICS_RETAIN_FILES", "-1", "`off`, or a whole number"),
             ("METRICS_ARCHIVE_URL", "ftp://host/logs", "`s3://bucket/prefix`"),
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
-            ("METRICS_ENQUEUE_TIMEOUT", "1h", "to 60s"),
+            ("METRICS_ENQUEUE_TIMEOUT", "1h", "of at most 1m"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),
             ("METRICS_QUERY_TIMEOUT", "0s", "from 1ms"),
-            ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "from 0s"),
+            ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "of at most"),
             ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),
             ("METRICS_HEAD_BYTES_MAX", "1MiB", "from 1KiB to 64KiB"),

@@ -24,8 +24,8 @@ const DURATIONS: [(&str, u64); 5] = [
 pub fn size(text: &str, min: u64, max: u64) -> Result<u64, Rejected> {
     let bytes = with_unit(text, &SIZES).or_else(|| text.parse().ok());
     bytes.filter(|bytes| (min..=max).contains(bytes)).ok_or_else(|| {
-        let [min, max] = [min, max].map(|bytes| spelled(bytes, &SIZES));
-        format!("it is a size such as `64MiB` (B, KiB, MiB, GiB), from {min} to {max}")
+        let range = range(min, max, &SIZES);
+        format!("it is a size such as `64MiB` (B, KiB, MiB, GiB){range}")
     })
 }
 
@@ -33,9 +33,8 @@ pub fn size(text: &str, min: u64, max: u64) -> Result<u64, Rejected> {
 pub fn duration(text: &str, min_ms: u64, max_ms: u64) -> Result<Duration, Rejected> {
     let ms = with_unit(text, &DURATIONS).filter(|ms| (min_ms..=max_ms).contains(ms));
     ms.map(Duration::from_millis).ok_or_else(|| {
-        // Limits are told in seconds where they are whole.
-        let [min, max] = [min_ms, max_ms].map(|ms| spelled(ms, &[DURATIONS[1], DURATIONS[0]]));
-        format!("it is a duration such as `250ms` (ms, s, m, h, d), from {min} to {max}")
+        let range = range(min_ms, max_ms, &DURATIONS);
+        format!("it is a duration such as `250ms` (ms, s, m, h, d){range}")
     })
 }
 
@@ -64,10 +63,24 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// What is allowed from `min` to `max`, as people say it: nothing of limits that are none.
+fn range(min: u64, max: u64, units: &[(&str, u64)]) -> String {
+    let [first, last] = [min, max].map(|value| spelled(value, units));
+    match (min, max) {
+        (0, u64::MAX) => String::new(),
+        (0, _) => format!(", of at most {last}"),
+        (_, u64::MAX) => format!(", of at least {first}"),
+        _ => format!(", from {first} to {last}"),
+    }
+}
+
+/// In the largest unit of which it is a whole number.
 fn spelled(value: u64, units: &[(&str, u64)]) -> String {
+    let whole = |(_, factor): &&(&str, u64)| value.is_multiple_of(*factor);
     let (unit, factor) = units
         .iter()
-        .find(|(_, factor)| value.is_multiple_of(*factor))
+        .filter(whole)
+        .max_by_key(|(_, factor)| *factor)
         .expect("one unit is 1");
     format!("{}{unit}", value / factor)
 }
@@ -75,6 +88,23 @@ fn spelled(value: u64, units: &[(&str, u64)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_allowed_is_told_as_people_say_it() {
+        let second = 1_000;
+        for (min, max, told) in [
+            (second, 36_500 * 86_400 * second, "from 1s to 36500d"),
+            (50, 3_600 * second, "from 50ms to 1h"),
+            (1, 90 * second, "from 1ms to 90s"),
+            (0, 600 * second, "of at most 10m"),
+            (60 * second, u64::MAX, "of at least 1m"),
+        ] {
+            let told = format!("it is a duration such as `250ms` (ms, s, m, h, d), {told}");
+            assert_eq!(duration("x", min, max), Err(told));
+        }
+        let told = "it is a size such as `64MiB` (B, KiB, MiB, GiB)".to_owned();
+        assert_eq!(size("x", 0, u64::MAX), Err(told));
+    }
 
     #[test]
     fn sizes_and_durations_take_units_and_refuse_everything_else() {

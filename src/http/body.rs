@@ -91,15 +91,31 @@ enum Source<'a> {
     OnItsWay(&'a mut dyn Pieces, Kept<'a>),
 }
 
-/// How much memory the service holds for a body that is on its way. The service says so here, whatever it is that it keeps;
-/// the more that is, the faster the rest has to come ([`super::Limits::KEPT_WITHIN`]).
+/// How much memory the service holds for a body that is on its way, and for how much of it as it was before it was packed.
+/// The service says so here, whatever it is that it keeps; the more that is, the faster the rest has to come
+/// ([`super::Limits::KEPT_WITHIN`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a>(Option<&'a Cell<usize>>);
+pub struct Kept<'a>(Option<&'a Account>);
+
+/// What is found in a [`Kept`].
+#[derive(Debug, Default)]
+pub struct Account {
+    kept: Cell<usize>,
+    /// Bytes that were unpacked since this was last asked for; `None` for a body that is not packed.
+    unpacked: Cell<Option<usize>>,
+}
+
+impl Account {
+    /// So many bytes are kept.
+    pub fn kept(&self) -> usize {
+        self.kept.get()
+    }
+}
 
 impl<'a> Kept<'a> {
-    /// What is set is found in `bytes`.
-    pub fn of(bytes: &'a Cell<usize>) -> Self {
-        Self(Some(bytes))
+    /// What is set is found in `account`.
+    pub fn of(account: &'a Account) -> Self {
+        Self(Some(account))
     }
 
     /// Nobody keeps anything, or nobody waits for more.
@@ -109,13 +125,35 @@ impl<'a> Kept<'a> {
 
     /// So many bytes are kept from now on, in all.
     pub fn set(self, bytes: usize) {
-        if let Some(kept) = self.0 {
-            kept.set(bytes);
+        if let Some(account) = self.0 {
+            account.kept.set(bytes);
         }
     }
 
-    fn get(self) -> usize {
-        self.0.map_or(0, Cell::get)
+    /// The body is packed, and so many bytes more of it have been unpacked.
+    pub(super) fn unpacked(self, bytes: usize) {
+        if let Some(account) = self.0 {
+            let before = account.unpacked.get().unwrap_or(0);
+            account.unpacked.set(Some(before + bytes));
+        }
+    }
+
+    /// What more of the body is awaited for.
+    fn awaited(self) -> Awaited {
+        match self.0 {
+            Some(account) => {
+                let unpacked = account.unpacked.get();
+                account.unpacked.set(unpacked.map(|_| 0));
+                Awaited::Body {
+                    kept: account.kept(),
+                    unpacked,
+                }
+            }
+            None => Awaited::Body {
+                kept: 0,
+                unpacked: None,
+            },
+        }
     }
 }
 
@@ -307,8 +345,7 @@ impl<'a, S: Socket> Incoming<'a, S> {
             if std::mem::take(&mut self.continue_owed) {
                 self.wire.write_all(CONTINUE)?;
             }
-            let kept = self.kept.get();
-            self.wire.fill(self.input, Awaited::Body { kept })
+            self.wire.fill(self.input, self.kept.awaited())
         })();
         let error = match filled {
             Ok(Filled::More) => return Ok(()),

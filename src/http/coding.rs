@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-use super::body::{Body, BodyError};
+use super::body::{Body, BodyError, Kept};
 
 /// Largest window of zstd, as a power of two: 8 MiB, what RFC 9659 allows for HTTP. A larger one is refused rather than
 /// paid for in memory.
@@ -38,6 +38,7 @@ impl<'a> Body<'a> {
                 .iter()
                 .any(|name| coding.eq_ignore_ascii_case(name.as_bytes()))
         };
+        let kept = self.kept();
         let packed = Bounded {
             body: self,
             left: limit,
@@ -58,8 +59,10 @@ impl<'a> Body<'a> {
             return Err(BodyError::UnknownCoding);
         };
         unpacked.resize(UNPACKED_BYTES, 0);
+        kept.unpacked(0);
         Ok(Decoded::Packed(Unpacking {
             decoder,
+            kept,
             left: limit,
             unpacked,
             start: 0,
@@ -106,6 +109,8 @@ pub enum Decoded<'r, 'a> {
 /// A packed body and what has been unpacked of it.
 pub struct Unpacking<'r, 'a> {
     decoder: Decoder<'r, 'a>,
+    /// Told how much was unpacked.
+    kept: Kept<'a>,
     /// Bytes that may still be unpacked.
     left: usize,
     /// INVARIANT: `start <= end <= unpacked.len()`; what lies between has not been consumed.
@@ -161,6 +166,7 @@ impl Unpacking<'_, '_> {
             return Err(BodyError::Corrupt);
         }
         (self.start, self.end) = (0, count);
+        self.kept.unpacked(count);
         Ok(())
     }
 }

@@ -1,12 +1,11 @@
 //! One connection's loop: requests out of the input, answers into the output, one write a burst.
 
 use std::any::Any;
-use std::cell::Cell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::body::{Body, Framing, Incoming, Kept, Rest};
+use super::body::{Account, Body, Framing, Incoming, Kept, Rest};
 use super::chunked::Decoder;
 use super::deadline::Watch;
 use super::output::{Output, Turn};
@@ -245,8 +244,8 @@ impl<S: Socket, V: Service> Connection<S, V> {
                 left: head.content_length,
             },
         };
-        let kept = Cell::new(0);
-        let kept = Kept::of(&kept);
+        let account = Account::default();
+        let kept = Kept::of(&account);
         let mut incoming = Incoming::new(&mut self.wire, &mut self.input, framing, continue_owed, kept);
         self.is_unsettled = true;
         self.is_in_call = true;

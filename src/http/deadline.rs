@@ -76,11 +76,20 @@ impl Timeouts {
         signed(self.body_grace)
     }
 
-    /// How much longer a body may take for `count` bytes of it that have come, while `kept` bytes are held for it: they
-    /// have to come at a rate that would bring all of those in time. Rounded in the peer's favour.
-    pub(super) fn worth_of(&self, count: usize, kept: usize) -> Time {
-        let rate_of_kept = kept as u64 / Limits::KEPT_WITHIN.as_secs();
-        match self.body_rate_min.max(rate_of_kept) {
+    /// How much longer a body may take for `count` bytes of it that have come.
+    pub(super) fn worth_of(&self, count: usize) -> Time {
+        self.worth_at(self.body_rate_min, count)
+    }
+
+    /// How much longer it may take while `kept` bytes are held for it, for `count` bytes that have come of what is held:
+    /// they have to come at a rate that would bring all of those in time.
+    pub(super) fn worth_of_kept(&self, count: usize, kept: usize) -> Time {
+        self.worth_at(kept as u64 / Limits::KEPT_WITHIN.as_secs(), count)
+    }
+
+    /// Rounded in the peer's favour.
+    fn worth_at(&self, rate: u64, count: usize) -> Time {
+        match rate {
             // Without a rate each byte is worth the whole grace: only standing still is limited.
             0 => self.body_grace,
             rate => (count as u64 * 1_000_000).div_ceil(rate),

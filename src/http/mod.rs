@@ -86,7 +86,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use body::{Body, BodyError, Kept};
+pub use body::{Account, Body, BodyError, Kept};
 pub use coding::Decoded;
 pub use labels::{Answered, HeaderLines};
 pub use listener::{Address, Listener};

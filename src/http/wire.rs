@@ -120,8 +120,9 @@ impl Input {
 pub(super) enum Awaited {
     /// The next request: between two of them a stopping server may end the connection.
     Request,
-    /// More of a body, whose request is to be answered in any case. The service holds so many bytes for it.
-    Body { kept: usize },
+    /// More of a body, whose request is to be answered in any case. The service holds so many bytes for it; what came
+    /// last was, of a packed body, so many when it was unpacked.
+    Body { kept: usize, unpacked: Option<usize> },
 }
 
 /// How a wait for input ended.
@@ -156,6 +157,9 @@ pub(super) struct Wire<S> {
     /// grace. Below zero when bytes came too late: they are taken, but the debt stays, or whoever sends a little
     /// within each round of the clock could do so for ever.
     body_credit: i64,
+    /// The same for what the service keeps of it. Of a packed body that came with the bytes that were unpacked, which may
+    /// be many more; those of which nothing comes earn nothing here.
+    kept_credit: i64,
     /// While the connection is at rest, when it has waited for the next request for too long. [`NEVER`] otherwise.
     rest_until: Time,
     /// A write has failed or was given up: what left of it may be half an answer, behind which there is no place for another.
@@ -168,6 +172,7 @@ impl<S: Socket> Wire<S> {
         Self {
             head_until: watch.after(watch.timeouts().head),
             body_credit: watch.timeouts().body_credit_max(),
+            kept_credit: watch.timeouts().body_credit_max(),
             socket,
             watch,
             drained: false,
@@ -195,6 +200,7 @@ impl<S: Socket> Wire<S> {
     pub(super) fn end_request(&mut self) {
         self.head_until = NEVER;
         self.body_credit = self.watch.timeouts().body_credit_max();
+        self.kept_credit = self.body_credit;
     }
 
     /// Parks until the socket changes, somebody wakes the connection, or `until` has passed.
@@ -210,7 +216,10 @@ impl<S: Socket> Wire<S> {
     /// When the wait that begins now has lasted too long.
     fn patience(&mut self, input: &Input, awaited: Awaited) -> Time {
         let limit = match awaited {
-            Awaited::Body { .. } => return self.watch.after(0).saturating_add_signed(self.body_credit),
+            Awaited::Body { .. } => {
+                let credit = self.body_credit.min(self.kept_credit);
+                return self.watch.after(0).saturating_add_signed(credit);
+            }
             Awaited::Request if self.rest_until != NEVER => return self.rest_until,
             Awaited::Request if self.head_until != NEVER => return self.head_until,
             Awaited::Request if input.is_empty() => self.watch.timeouts().idle,
@@ -225,6 +234,16 @@ impl<S: Socket> Wire<S> {
     /// Reads once, and parks the coroutine until there is something to read, or the peer has taken too long.
     pub(super) fn fill(&mut self, input: &mut Input, awaited: Awaited) -> io::Result<Filled> {
         let began = self.watch.now();
+        if let Awaited::Body {
+            kept,
+            unpacked: Some(count),
+        } = awaited
+        {
+            let timeouts = self.watch.timeouts();
+            let earned = signed(timeouts.worth_of_kept(count, kept));
+            let credit = self.kept_credit.saturating_add(earned);
+            self.kept_credit = credit.min(timeouts.body_credit_max());
+        }
         let until = self.patience(input, awaited);
         let can_rest = awaited == Awaited::Request && input.is_empty() && self.rest_until == NEVER;
         let rest_at = if can_rest {
@@ -259,8 +278,8 @@ impl<S: Socket> Wire<S> {
                     self.drained = count < asked;
                     input.filled(count);
                     self.rest_until = NEVER;
-                    if let Awaited::Body { kept } = awaited {
-                        self.earn(count, kept, began);
+                    if let Awaited::Body { kept, unpacked } = awaited {
+                        self.earn(count, (kept, unpacked), began);
                     }
                     return Ok(Filled::More);
                 }
@@ -286,12 +305,22 @@ impl<S: Socket> Wire<S> {
 
     /// Settles a wait for a part of a body that began at `began` and brought `count` bytes, while `kept` were held for
     /// it. What is earned beyond the grace is lost: a fast beginning does not pay for standing still later.
-    fn earn(&mut self, count: usize, kept: usize, began: Time) {
+    fn earn(&mut self, count: usize, (kept, unpacked): (usize, Option<usize>), began: Time) {
         let timeouts = self.watch.timeouts();
         let spent = signed(self.watch.now() - began);
-        let earned = signed(timeouts.worth_of(count, kept));
-        let credit = self.body_credit.saturating_sub(spent).saturating_add(earned);
-        self.body_credit = credit.min(timeouts.body_credit_max());
+        let settle = |credit: i64, earned: Time| {
+            let credit = credit.saturating_sub(spent).saturating_add(signed(earned));
+            credit.min(timeouts.body_credit_max())
+        };
+        // What a packed piece is worth here shows when it has been unpacked.
+        let of_kept = match unpacked {
+            Some(_) => 0,
+            None => timeouts.worth_of_kept(count, kept),
+        };
+        (self.body_credit, self.kept_credit) = (
+            settle(self.body_credit, timeouts.worth_of(count)),
+            settle(self.kept_credit, of_kept),
+        );
     }
 
     /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long. After a failure

@@ -12,15 +12,20 @@ use super::cut::Live;
 use super::writer::{GaveUp, Writer};
 use crate::event::facts_of_line;
 use crate::log::catalog::Segment;
+use crate::log::fs::Source;
 use crate::log::summary::Tally;
-use crate::log::{FileRange, for_each_line};
+use crate::log::{Backwards, FileRange, for_each_line};
 
 /// Time between two words in the log about how far it is.
 const WORD_EVERY: Duration = Duration::from_secs(2);
 /// How often reading is tried again after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// Most sealed files that are read for the recent window.
-const SEALED_READ_MAX: usize = 3;
+/// Most sealed files that are looked at for the recent window. Of a plain one only the end is read.
+const SEALED_LOOKED_AT_MAX: usize = 100;
+/// Most compressed ones that are read for it: they can be read from their beginning only.
+const COMPRESSED_READ_MAX: usize = 3;
+/// A line that is longer is none of ours, and nothing before it is looked at.
+const LINE_BYTES_MAX: usize = 16 << 20;
 
 impl Writer {
     /// Counts the log. What cannot be read is tried again, as for writing.
@@ -79,26 +84,51 @@ impl Writer {
 
     /// Puts before the window what the newest sealed files have, until it is full.
     fn fill_from_sealed(&self, window: &mut VecDeque<Vec<u8>>) {
-        let capacity = self.shared.recent.capacity();
-        for segment in self.shared.catalog.segments().iter().rev().take(SEALED_READ_MAX) {
-            let room = capacity - window.len();
-            if room == 0 {
+        let catalog = &self.shared.catalog;
+        let mut compressed_left = COMPRESSED_READ_MAX;
+        for segment in catalog.segments().iter().rev().take(SEALED_LOOKED_AT_MAX) {
+            if window.len() == self.shared.recent.capacity() {
                 return;
             }
-            match self.last_events(segment, room) {
-                Ok(older) => older.into_iter().rev().for_each(|line| window.push_front(line)),
-                Err(error) => tracing::warn!(%error, "a sealed file cannot be read for the recent window"),
+            let read = match catalog.open_plain(segment.id()) {
+                Ok(Some(file)) => self.prepend_last(&*file, window),
+                Ok(None) if compressed_left == 0 => return,
+                Ok(None) => self.prepend_compressed(segment, window).map(|is_there| {
+                    compressed_left -= usize::from(is_there);
+                }),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = read {
+                tracing::warn!(%error, "a sealed file cannot be read for the recent window");
             }
         }
     }
 
-    fn last_events(&self, segment: &Segment, count: usize) -> io::Result<VecDeque<Vec<u8>>> {
-        let mut lines = VecDeque::with_capacity(count);
-        if let Some(mut file) = self.shared.catalog.open_file(segment.id())? {
-            for_each_line(&mut file, |line| keep(&mut lines, count, line))?;
+    fn prepend_last(&self, file: &dyn Source, window: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
+        let mut lines = Backwards::new(file, LINE_BYTES_MAX)?;
+        while window.len() < self.shared.recent.capacity() {
+            let Some((_, line)) = lines.next()? else { break };
+            if facts_of_line(line).is_some() {
+                window.push_front([line, b"\n"].concat());
+            }
         }
-        lines.retain(|line| facts_of_line(line).is_some());
-        Ok(lines)
+        Ok(())
+    }
+
+    /// Answers whether there is such a file.
+    fn prepend_compressed(&self, segment: &Segment, window: &mut VecDeque<Vec<u8>>) -> io::Result<bool> {
+        let count = self.shared.recent.capacity() - window.len();
+        let mut lines = VecDeque::new();
+        let Some(mut file) = self.shared.catalog.open_file(segment.id())? else {
+            return Ok(false);
+        };
+        for_each_line(&mut file, |line| {
+            if facts_of_line(line).is_some() {
+                keep(&mut lines, count, line);
+            }
+        })?;
+        lines.into_iter().rev().for_each(|line| window.push_front(line));
+        Ok(true)
     }
 }
 

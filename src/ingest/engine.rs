@@ -65,6 +65,8 @@ pub enum Outcome {
     NotSynced,
     /// Some events are left in the journal; the next start brings them into the log.
     LeftInJournal,
+    /// A file of the log that another program had deleted could not be copied back: its events are lost.
+    FileLost,
 }
 
 /// How long behind its deadline a close waits for a thread that is in the middle of a call.
@@ -101,6 +103,7 @@ impl Engine {
         }
         let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
         let family = Family::of(&log);
+        family.settle(&*fs).map_err(failed("look at the files of"))?;
         let catalog = Catalog::open(Arc::clone(&fs), family, config.names_max)
             .map_err(failed("read the sealed files of"))?;
         let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
@@ -237,7 +240,7 @@ impl Engine {
         self.sync_thread.stop();
         let synced = ended(self.syncer, deadline, || ());
         self.keeper.stop();
-        ended(self.keeping, deadline, || ());
+        ended(self.keeping, deadline, || self.keeper.give_up());
         self.shared.growth.stop();
         ended(self.grower, deadline, || ());
         self.shared.herald.stop();
@@ -249,7 +252,9 @@ impl Engine {
         if quiet && let Err(error) = self.shared.journal.discard() {
             tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
         }
-        if synced == Some(true) {
+        if self.keeper.nameless() > 0 {
+            Outcome::FileLost
+        } else if synced == Some(true) {
             Outcome::Clean
         } else {
             Outcome::NotSynced

@@ -368,9 +368,23 @@ mod tests {
         };
         assert!(matches!(refused(b"{}\n"), JournalError::NotAJournal(_)));
         assert!(matches!(refused(&[0; 8192]), JournalError::NotAJournal(_)));
-        let mut page = Preface::of(&log).encode();
-        page[60] ^= 1;
-        assert!(matches!(refused(&page), JournalError::NotAJournal(_)));
+        let page = Preface::of(&log).encode();
+        for length in [1, 8, 12, 56, PREFACE_BYTES - 1] {
+            assert!(matches!(refused(&page[..length]), JournalError::NotAJournal(_)));
+        }
+        let mut newer = page;
+        newer[8] += 1;
+        let checksum = crc32c::crc32c(&newer[..PREFACE_BYTES - 4]);
+        newer[PREFACE_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        let error = refused(&newer);
+        assert!(matches!(error, JournalError::Version(_, 2)), "{error}");
+        assert!(error.to_string().contains("format 2, this is 1"), "{error}");
+        for bit in 0..PREFACE_BYTES * 8 {
+            let mut damaged = page;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let decoded = Preface::decode(&damaged, &path);
+            assert!(matches!(decoded, Err(JournalError::NotAJournal(_))), "bit {bit}");
+        }
         let other = Preface::of(Path::new("/elsewhere/metrics.jsonl")).encode();
         assert!(
             matches!(refused(&other), JournalError::OtherLog(_, log) if log == "/elsewhere/metrics.jsonl")

@@ -76,6 +76,7 @@ pub use counters::{Counters, OTHER, ranked};
 pub use cut::Cut;
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
 pub(crate) use herald::Herald;
+pub use numbered::NUMBER_BYTES_MAX;
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};

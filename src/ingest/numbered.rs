@@ -6,6 +6,8 @@
 use std::io::Write;
 
 const MEMBER: &[u8] = b"{\"seq\":";
+/// Bytes by which a number makes a line longer, at the most: the member for the brace, the digits of a `u64`, a comma.
+pub const NUMBER_BYTES_MAX: usize = MEMBER.len() - 1 + 20 + 1;
 
 /// Appends the lines that `pieces` are, in order, numbered from `first` on. A line may begin in one piece and end in the
 /// next; the last one ends with a newline.
@@ -55,6 +57,13 @@ mod tests {
                 assert_eq!(out, expected, "cut at {first} and {second}");
             }
         }
+    }
+
+    #[test]
+    fn a_number_takes_no_more_than_it_is_said_to() {
+        let mut out = Vec::new();
+        number(std::iter::once(&b"{}\n"[..]), u64::MAX - 1, &mut out);
+        assert_eq!(out.len(), 3 + NUMBER_BYTES_MAX);
     }
 
     #[test]

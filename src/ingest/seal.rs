@@ -1,12 +1,14 @@
 //! Sealing the live file, on the writer thread and between two batches.
 //!
 //! ```text
-//! last batch → sync and rest → rename, new file in place → summary to the keeper → next batch
+//! due → sync while writing goes on → last batch → sync of the little that is left, and rest → rename, new file in place
+//!     → summary to the keeper → next batch
 //! ```
 //!
 //! While the writer rests, tailers read the old file to its end, and the journal takes new events; nothing is written to
-//! the old file after its rename. A sync that takes longer than [`SYNC_MAX`], or a rename that fails, puts the matter off:
-//! the old file goes on. So does a stop: a process that ends does not rest.
+//! the old file after its rename. So that the rest is never much longer than it is meant to be, it begins when there is
+//! little left to sync, however long that takes. If the disk hangs then of all times, or a rename fails, the
+//! matter is put off: the old file goes on. So does it at a stop: a process that ends does not rest.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,8 +21,10 @@ use crate::log::Sight;
 use crate::log::catalog::Segment;
 use crate::log::segment::SegmentId;
 
-/// How much longer than the rest the sync before a rename may take.
-const SYNC_MAX: Duration = Duration::from_secs(10);
+/// How much longer than the rest the sync of what is left may take, at the first attempt; at each further one it is twice as
+/// long, up to 8 s, as a disk that always takes so long gets its files sealed, too.
+const SYNC_GRACE: Duration = Duration::from_secs(1);
+const DOUBLINGS_MAX: u32 = 3;
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is tried to begin another file.
@@ -32,8 +36,8 @@ impl Writer {
     /// Whether there may be something to do here.
     pub(super) fn is_sealing_wanted(&self) -> bool {
         let rotation = &self.shared.rotation;
-        rotation.is_suspected()
-            || (rotation.is_requested() && self.not_before.is_none_or(|then| Instant::now() >= then))
+        let is_due = || self.not_before.is_none_or(|then| Instant::now() >= then);
+        rotation.is_suspected() || (rotation.is_requested() && is_due() && !self.sync_thread.is_nearing())
     }
 
     /// Seals the live file if it is time, or begins another if somebody has taken it away.
@@ -56,9 +60,17 @@ impl Writer {
         if !is_wanted || is_early || self.shared.stopping.load(Ordering::Relaxed) {
             return;
         }
+        // Also where it is due for its size: whether anything comes or not, it is looked at again.
+        self.shared.rotation.request();
+        if !self.sync_thread.is_near() {
+            return;
+        }
         match self.seal(policy.rest) {
             Sealing::Done => self.shared.rotation.done(),
-            Sealing::PutOff => self.not_before = Some(Instant::now() + RETRY),
+            Sealing::PutOff => {
+                self.not_before = Some(Instant::now() + RETRY);
+                self.put_off += 1;
+            }
             Sealing::Stopping => {}
         }
     }
@@ -74,6 +86,7 @@ impl Writer {
         failpoint::hit("rotate.due");
         self.sync_thread.demand();
         let rested = Instant::now() + rest;
+        let given_up = rested + SYNC_GRACE * (1 << self.put_off.min(DOUBLINGS_MAX));
         loop {
             if self.shared.stopping.load(Ordering::Relaxed) {
                 return Sealing::Stopping;
@@ -82,7 +95,7 @@ impl Writer {
             if now >= rested && self.sync_thread.is_settled(self.live.length()) {
                 break;
             }
-            if now >= rested + SYNC_MAX {
+            if now >= given_up {
                 tracing::warn!("the log's file is not sealed now: syncing it takes too long");
                 return Sealing::PutOff;
             }
@@ -180,7 +193,7 @@ impl Writer {
         let segment = catalog.add(sealed.tally.summary(id, self.front.first_seq));
         drop(live);
         self.front = catalog.front();
-        (self.since, self.not_before) = (None, None);
+        (self.since, self.not_before, self.put_off) = (None, None, 0);
         self.shared.live_bytes.store(0, Ordering::Release);
         self.shared.rotation.begun(None);
         self.sync_thread

@@ -37,6 +37,10 @@ const DIRTY_BYTES_MAX: u64 = 16 << 20;
 /// be dropped in parts.
 const UNCACHE_STEP: u64 = 4 << 20;
 
+/// Events that come faster than the disk takes them leave ever more to sync: after so long the writer rests all the same, and
+/// with that they are held up.
+const NEARING_MAX: Duration = Duration::from_secs(10);
+
 /// When the log is synced though nobody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsyncPolicy {
@@ -63,8 +67,12 @@ struct Work {
     before: Option<(Arc<dyn AppendFile>, Range<u64>)>,
     /// Who waits for the log to be on the disk up to which byte; ascending.
     waiters: VecDeque<(u64, Arc<Waiter>)>,
-    /// The writer waits for all of it.
+    /// The writer waits for all of it, or for little of it to be left.
     is_demanded: bool,
+    /// Syncs of this file that have ended.
+    syncs: u64,
+    /// Since when the writer wants to seal the file, and how many syncs had ended then.
+    nearing: Option<(Instant, u64)>,
     /// The file has not been in its directory for long: the directory is synced before it.
     is_entry_new: bool,
     failed: bool,
@@ -119,6 +127,31 @@ impl SyncThread {
     /// `waiter` is to be told when the log is on the disk up to byte `end`. [`SyncThread::published`] follows.
     pub fn wait_for(&self, end: u64, waiter: Arc<Waiter>) {
         self.work().waiters.push_back((end, waiter));
+    }
+
+    /// Whether the rest of the file can be brought to the disk in a moment, for which the writer may stand. Until then the
+    /// thread syncs without a pause, and rings the writer's bell after each time, while writing goes on. That a sync has
+    /// ended since this was asked first is part of it: on a disk that hangs little can be left for long.
+    pub fn is_near(&self) -> bool {
+        let mut work = self.work();
+        let ended = work.syncs;
+        let (since, before) = *work.nearing.get_or_insert_with(|| (Instant::now(), ended));
+        let left = work.published - work.synced;
+        let is_little = || left <= DIRTY_BYTES_MAX || since.elapsed() >= NEARING_MAX;
+        let is_near = work.failed || left == 0 || (ended > before && is_little());
+        if is_near {
+            work.nearing = None;
+        } else {
+            work.is_demanded = true;
+            self.bell.notify_one();
+        }
+        is_near
+    }
+
+    /// Whether the bell will be rung for what [`SyncThread::is_near`] was asked.
+    pub fn is_nearing(&self) -> bool {
+        let work = self.work();
+        work.nearing.is_some() && work.is_demanded
     }
 
     /// Has the thread sync what is published, whatever the policy says.
@@ -244,6 +277,10 @@ impl SyncThread {
         if work.generation != generation {
             return work;
         }
+        work.syncs += 1;
+        if work.nearing.is_some() {
+            herald.ring_soon();
+        }
         match result {
             Ok(()) if !work.failed => {
                 work.synced = end;
@@ -254,7 +291,7 @@ impl SyncThread {
             }
             Ok(()) => {}
             Err(error) => {
-                work.failed = true;
+                (work.failed, work.is_demanded) = (true, false);
                 status.sync_failed(&error);
             }
         }

@@ -45,6 +45,8 @@ pub(super) struct Writer {
     pub(super) since: Option<SystemTime>,
     /// The live file is not to be sealed before, after a failure.
     pub(super) not_before: Option<Instant>,
+    /// How often in a row that was so.
+    pub(super) put_off: u32,
     pub(super) sync_thread: Arc<SyncThread>,
     pub(super) keeper: Arc<Keeper>,
     /// Events in the log.
@@ -76,6 +78,7 @@ impl Writer {
             front,
             since,
             not_before: None,
+            put_off: 0,
             sync_thread,
             keeper,
             sequence: 0,

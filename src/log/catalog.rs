@@ -9,7 +9,7 @@
 use std::io::{self, Read};
 use std::sync::{Arc, RwLock};
 
-use super::fs::Fs;
+use super::fs::{Fs, Source};
 use super::lines::for_each_line;
 use super::segment::{Family, Parts, SegmentId};
 use super::summary::{Summary, Tally};
@@ -176,6 +176,14 @@ impl Catalog {
     /// What opening says.
     pub fn open_file(&self, id: SegmentId) -> io::Result<Option<Box<dyn Read + Send>>> {
         open_file(&*self.fs, &self.family, id)
+    }
+
+    /// Opens a sealed file that is not compressed; `None` if there is none.
+    ///
+    /// # Errors
+    /// What opening says.
+    pub fn open_plain(&self, id: SegmentId) -> io::Result<Option<Box<dyn Source>>> {
+        self.fs.open_read(&self.family.plain(id))
     }
 
     /// Calls `each` with the lines of sealed files at position `from` and behind; of the file in which that lies, with all.

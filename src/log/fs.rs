@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{Advice, CWD, RenameFlags};
 
 #[cfg(test)]
+pub mod dying;
+#[cfg(test)]
 pub mod faulty;
 
 /// A file that only grows.
@@ -37,8 +39,12 @@ pub trait AppendFile: Send + Sync {
     fn finish(&self, modified: SystemTime) -> io::Result<()>;
 }
 
-/// A file that is read from its beginning.
+/// A file that is read: from its beginning, or anywhere.
 pub trait Source: Read + Send {
+    /// The file's length in bytes.
+    fn length(&self) -> io::Result<u64>;
+    /// Fills `buffer` from `offset` on; where reading goes on from is as before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Advises that those bytes need not stay in memory. A file system may ignore it.
     fn uncache(&self, bytes: Range<u64>);
 }
@@ -69,7 +75,7 @@ pub trait Fs: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Which file is at `path`; `None` if there is none.
     fn identity_at(&self, path: &Path) -> io::Result<Option<Identity>>;
-    /// Opens an existing file to read it from its beginning; `None` if there is none.
+    /// Opens an existing file to read it; `None` if there is none.
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>>;
     /// What is known of a file; `None` if there is none.
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>>;
@@ -118,9 +124,10 @@ impl Fs for OsFs {
             // File systems without RENAME_NOREPLACE say EINVAL; a hard link does not replace either.
             Err(rustix::io::Errno::INVAL) => {
                 std::fs::hard_link(from, to)?;
-                // A second name that stays is removed at the next start.
-                std::fs::remove_file(from).ok();
-                Ok(())
+                // What a kill leaves here is finished at the next start (`Family::settle`).
+                std::fs::remove_file(from).inspect_err(|_| {
+                    std::fs::remove_file(to).ok();
+                })
             }
             other => Ok(other?),
         }
@@ -235,6 +242,14 @@ impl AppendFile for File {
 }
 
 impl Source for File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, buffer, offset)
+    }
+
     fn uncache(&self, bytes: Range<u64>) {
         uncache(self, bytes);
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fs::{AppendFile, Fs};
+use super::segment::aside;
 use crate::failpoint;
 
 /// The live file of the log and how long it is.
@@ -227,8 +228,6 @@ impl LiveFile {
     }
 
     fn staging(&self) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(".new");
-        name.into()
+        aside(&self.path)
     }
 }

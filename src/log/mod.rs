@@ -35,6 +35,7 @@
 //! trying again later is always right. Every call goes through [`fs::Fs`], the seam at which tests cut writes short, fill the
 //! disk and fail syncs.
 
+mod backwards;
 pub mod catalog;
 pub mod cursor;
 pub mod fs;
@@ -48,5 +49,6 @@ pub mod summary;
 mod tests;
 pub mod torn;
 
+pub use backwards::Backwards;
 pub use lines::{Ending, FileRange, for_each_line};
 pub use live::{LiveFile, Sight};

@@ -147,6 +147,25 @@ impl Family {
         Ok(found)
     }
 
+    /// Finishes a rename that a process was killed in, where renaming is linking and unlinking: a sealed file that has
+    /// another name, too, loses that. Without this a file that was being sealed would be counted twice and written to.
+    ///
+    /// # Errors
+    /// What reading the directory or removing says.
+    pub fn settle(&self, fs: &dyn Fs) -> io::Result<()> {
+        let newest = self.list(fs)?.into_iter().rev().find(|(_, parts)| parts.plain);
+        let Some((id, _)) = newest else { return Ok(()) };
+        let identity = fs.identity_at(&self.plain(id))?;
+        for other in [self.live(), aside(&self.plain(id))] {
+            if identity.is_some() && fs.identity_at(&other)? == identity {
+                tracing::info!(file = %other.display(), "a sealed file has this name, too, as its renaming was cut off; it is removed");
+                fs.remove(&other)?;
+                fs.sync_directory(&self.directory)?;
+            }
+        }
+        Ok(())
+    }
+
     fn parse(&self, name: &OsStr) -> Option<(SegmentId, Kind)> {
         let rest = name.as_bytes().strip_prefix(self.stem.as_bytes())?;
         let rest = std::str::from_utf8(rest).ok()?;
@@ -169,6 +188,13 @@ impl SegmentId {
             .map_or(0, |since| since.as_secs());
         SegmentId { number, since }
     }
+}
+
+/// Where a file is made that gets the name `path` when it is whole. No `*.jsonl` pattern matches it.
+pub fn aside(path: &Path) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(".new");
+    name.into()
 }
 
 /// `-20261122T211530Z-000017`

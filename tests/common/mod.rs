@@ -10,6 +10,7 @@ pub mod http;
 pub mod json;
 pub mod load;
 pub mod log;
+pub mod loop_disk;
 pub mod metrics;
 pub mod moto;
 pub mod oracle;

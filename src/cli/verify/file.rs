@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::line::{self, Kind};
 use crate::log::cursor::{Cursor, CursorError, Line, Notice, Step};
-use crate::log::fs::OsFs;
+use crate::log::fs::{Fs, OsFs};
 use crate::log::segment::{Family, Parts, SegmentId};
 use crate::log::summary::{OTHER, Summary, Tally};
 
@@ -16,6 +17,8 @@ use crate::log::summary::{OTHER, Summary, Tally};
 pub const FINDINGS_MAX: usize = 20;
 /// Names told apart while a file is counted; no server may be set to more.
 const NAMES_MAX: usize = 1_000_000;
+/// How long a running server may take to store a summary before that is told.
+const LATE_MAX: Duration = Duration::from_secs(600);
 /// Bytes between two words about how far it is.
 const WORD_BYTES: u64 = 1 << 20;
 
@@ -149,6 +152,7 @@ impl Checker<'_> {
                     .findings
                     .add(&path, None, format!("{why}, and its file is gone"));
             }
+            None if self.is_late(id, checked.state) => {}
             None => checked.findings.add(
                 &path,
                 None,
@@ -173,6 +177,17 @@ impl Checker<'_> {
             }
         }
         reading.checked
+    }
+
+    /// Whether a summary that is not there is only late: the server stores it behind the sealing, as soon as the disk lets it.
+    fn is_late(&self, id: SegmentId, state: State) -> bool {
+        let path = match state {
+            State::Compressed => self.family.compressed(id),
+            _ => self.family.plain(id),
+        };
+        let sealed = OsFs.stat(&path).ok().flatten().map(|stat| stat.changed);
+        let age = sealed.map(|sealed| sealed.elapsed().unwrap_or_default());
+        self.is_held && age.is_some_and(|age| age < LATE_MAX) && !self.family.summary(id).exists()
     }
 
     fn check_live(&mut self, task: Task) -> Checked {

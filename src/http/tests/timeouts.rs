@@ -15,7 +15,10 @@ use super::*;
 const SECOND: Time = 1_000_000;
 
 /// More of a body of which nothing is kept.
-const BODY: Awaited = Awaited::Body { kept: 0 };
+const BODY: Awaited = Awaited::Body {
+    kept: 0,
+    unpacked: None,
+};
 
 /// What happens to a scripted socket, one step for each wait; reads and writes between take what is there.
 enum Step {
@@ -225,7 +228,10 @@ fn a_fast_beginning_does_not_pay_for_standing_still() {
 #[test]
 fn the_more_is_kept_of_a_body_the_faster_its_rest_has_to_come() {
     // 60 MiB in ten minutes are 105 KiB a second; half of that each second costs half a second of the grace.
-    let kept = Awaited::Body { kept: 60 << 20 };
+    let kept = Awaited::Body {
+        kept: 60 << 20,
+        unpacked: None,
+    };
     let [half, enough] = [52_428, 104_858].map(|rate| vec![b'x'; rate].leak() as &'static [u8]);
     let trickle = (0..19).map(|_| Step::Arrives(SECOND, half));
     let (mut wire, control) = wire(trickle.chain([Step::Silence]));
@@ -238,6 +244,26 @@ fn the_more_is_kept_of_a_body_the_faster_its_rest_has_to_come() {
     let (count, end, at) = fill_all(&mut wire, &control, kept);
     assert_eq!((count, end), (100 * enough.len(), Filled::TooSlow));
     assert_after(100 * SECOND + micros(Limits::BODY_GRACE), at);
+}
+
+#[test]
+fn of_a_packed_body_what_was_unpacked_counts_for_what_is_kept() {
+    // A tenth of what is needed, which unpacks to ten times as much: and then to nothing, as bytes of a bomb do.
+    let tenth = vec![b'x'; 10_486].leak() as &'static [u8];
+    let awaited = |unpacked| Awaited::Body {
+        kept: 60 << 20,
+        unpacked: Some(unpacked),
+    };
+    let steady = (0..100).map(|_| Step::Arrives(SECOND, tenth));
+    let (mut wire, control) = wire(steady.chain([Step::Silence]));
+    let (count, end, at) = fill_all(&mut wire, &control, awaited(10 * tenth.len()));
+    assert_eq!((count, end), (100 * tenth.len(), Filled::TooSlow));
+    assert_after(100 * SECOND + micros(Limits::BODY_GRACE), at);
+    let steady = (0..100).map(|_| Step::Arrives(SECOND, tenth));
+    let (mut wire, control) = self::wire(steady);
+    let (_, end, at) = fill_all(&mut wire, &control, awaited(0));
+    assert_eq!(end, Filled::TooSlow);
+    assert_after(micros(Limits::BODY_GRACE), at);
 }
 
 #[test]

@@ -291,6 +291,56 @@ fn the_journal_goes_back_to_its_first_chunk_when_it_is_not_needed_and_grows_agai
 }
 
 #[test]
+fn a_file_killed_between_the_two_steps_of_its_renaming_is_counted_once_and_not_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let sealed = |number| {
+        directory
+            .path()
+            .join(format!("metrics-20010909T014640Z-{number:06}.jsonl"))
+    };
+    let engine = open(&config);
+    commit(&engine, &mut line_of(1, 0, 0), Level::Written);
+    assert_eq!(close(engine), Outcome::Clean);
+    for number in 1..4 {
+        // What is left by a kill where renaming is linking and unlinking.
+        std::fs::hard_link(&config.log, sealed(number)).unwrap();
+        let engine = open(&config);
+        assert_eq!(ranking(&engine.view()), [("numbered".to_owned(), number)]);
+        assert_eq!(engine.view().live_bytes(), 0);
+        commit(&engine, &mut line_of(1, number, 0), Level::Written);
+        assert_eq!(close(engine), Outcome::Clean);
+        assert_eq!(split(&std::fs::read(sealed(number)).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+fn the_recent_window_is_filled_from_the_ends_of_as_many_sealed_files_as_it_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let engine = open(&config);
+    let mut all = Vec::new();
+    for number in 0..15 {
+        let mut lines = line_of(1, number, 0);
+        all.insert(0, lines.bytes().to_vec());
+        commit(&engine, &mut lines, Level::Written);
+        if number % 2 == 1 {
+            engine.rotate();
+            until(|| engine.view().sealed_files() as u64 == number / 2 + 1);
+        }
+    }
+    assert_eq!(close(engine), Outcome::Clean);
+    // Lines that are no events are none of the window's.
+    let last = directory.path().join("metrics-20010909T014640Z-000008.jsonl");
+    std::fs::rename(&config.log, &last).unwrap();
+    let torn = "{\"visitor_id\":\"visitor\",\"torn\":true}\n";
+    std::fs::write(&last, [&*std::fs::read(&last).unwrap(), torn.as_bytes()].concat()).unwrap();
+    let engine = open(&config);
+    assert_eq!(newest(&engine.view()), all[..config.ring_capacity]);
+    assert_eq!(close(engine), Outcome::Clean);
+}
+
+#[test]
 fn a_second_engine_on_the_same_log_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());

@@ -1,5 +1,6 @@
 //! The engine on a disk that fails.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -224,6 +225,39 @@ fn a_lot_that_is_new_is_synced_before_its_time() {
 }
 
 #[test]
+fn writing_goes_on_while_the_sync_before_a_rotation_takes_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    let mut producer = engine.entrance().producer();
+    let mut write = |number, patience| {
+        let mut lines = line_of(1, number, 0);
+        producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+        let commitment = producer.commit(&mut lines, Level::Written);
+        producer.wait(commitment, patience).level
+    };
+    assert_eq!(write(0, PATIENCE), Level::Written);
+    fs.hold_syncs(true);
+    let begun = fs.syncs();
+    engine.rotate();
+    until(|| fs.syncs() > begun);
+    for number in 1..4 {
+        // Less than a writer that stands for the sync would need.
+        assert_eq!(write(number, Duration::from_secs(5)), Level::Written);
+        // A read has the writer go once round, and look.
+        engine.entrance().producer().publish(PATIENCE);
+    }
+    assert_eq!(engine.view().sealed_files(), 0);
+    fs.hold_syncs(false);
+    until(|| engine.view().sealed_files() == 1);
+    assert_eq!(write(4, PATIENCE), Level::Written);
+    drop(producer);
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+    assert_eq!(split(&fs.contents(&config.log).unwrap()).len(), 1);
+}
+
+#[test]
 fn who_waits_for_the_disk_when_the_file_is_taken_away_is_told_the_truth() {
     // A renamed file is synced where it is; a deleted one is nowhere.
     for (is_deleted, expected) in [(false, (Level::Synced, false)), (true, (Level::Written, true))] {
@@ -267,6 +301,37 @@ fn who_waits_for_the_disk_when_the_file_is_taken_away_is_told_the_truth() {
         drop(producer);
         assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
         assert_eq!(split(&fs.contents(&config.log).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+fn a_stop_says_whether_a_deleted_file_is_copied_back() {
+    for comes_space in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(directory.path());
+        let fs = FaultyFs::new(1, Faults::default());
+        let engine = open(&config, &fs);
+        produce(&engine.entrance(), 1, 3, Level::Written);
+        let contents = fs.contents(&config.log).unwrap();
+        fs.set(|faults| faults.space = Some(0));
+        fs.remove(&config.log).unwrap();
+        engine.check_file();
+        until(|| engine.view().sealed_files() == 1);
+        let name = |path: &Path| path.to_str().unwrap().ends_with("-000001.jsonl");
+        let copied = || fs.paths().into_iter().find(|path| name(path));
+        if comes_space {
+            // A stop that has time waits for it.
+            let outcome = std::thread::scope(|scope| {
+                let closing = scope.spawn(|| engine.close(Instant::now() + PATIENCE, true));
+                fs.set(|faults| faults.space = None);
+                closing.join().unwrap()
+            });
+            assert_eq!(outcome, Outcome::Clean);
+            assert_eq!(fs.contents(&copied().unwrap()).unwrap(), contents);
+        } else {
+            assert_eq!(engine.close(Instant::now(), true), Outcome::FileLost);
+            assert_eq!(copied(), None);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod engine;
 mod faults;
+mod model;
 mod recovery;
 
 use std::path::Path;

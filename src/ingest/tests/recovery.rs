@@ -395,6 +395,31 @@ fn a_damaged_payload_is_reported_and_not_appended() {
 }
 
 #[test]
+fn of_a_journal_that_was_cut_off_what_is_left_of_it_is_recovered_and_nothing_else() {
+    let before = line_of(9, 9, 0);
+    let (process, whole, end) = five_frames(before.bytes());
+    let image = process.image();
+    let wanted = counts(&whole);
+    for image in [image.clone(), rebooted(image)] {
+        for length in (PREFACE_BYTES..image.len()).step_by(53) {
+            for cut in [before.bytes().len(), before.bytes().len() + 20, end] {
+                let site = Site::new(&process, &image[..length], Some(&whole[..cut]));
+                let recovered = site.recover().unwrap();
+                let log = site.log();
+                assert!(log.starts_with(&whole[..cut]));
+                for (line, count) in counts(&log) {
+                    let is_torn =
+                        || serde_json::from_slice::<serde_json::Value>(line).unwrap()["torn"] == true;
+                    let is_closed = recovered.torn_line_closed && is_torn();
+                    let is_right = count == 1 && (wanted.contains_key(line) || is_closed);
+                    assert!(is_right, "{length}, cut {cut}: {}", text(line));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_line_closed_for_a_damaged_frame_is_not_taken_for_the_next_frames_beginning() {
     let mut process = Process::start();
     let (first, second) = (line_of(1, 1, 0), line_of(1, 2, 300));

@@ -5,15 +5,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use super::reader::{Found, LINE_BYTES_MAX, LineReader};
 use super::view::{self, View};
 use super::{CursorError, Position, Selection, may_have};
+use crate::log::backwards::Backwards;
 use crate::log::segment::{Family, SegmentId};
-
-/// Bytes read at a time.
-const CHUNK_BYTES: u64 = 64 << 10;
 
 /// Where the earliest of the last `count` lines begins that `selection` wants; the end of the last whole line if `count` is 0
 /// or there is none.
@@ -116,48 +113,13 @@ fn next_wanted(reader: &mut LineReader, selection: &impl Selection) -> io::Resul
 /// Where the earliest of the last `count` lines begins, and how many there are; the end of the last whole line if there is
 /// none. It does not look beyond a line that is too long.
 fn of_plain(file: &File, count: u64, selection: &impl Selection) -> io::Result<(u64, u64)> {
-    let mut at = end_of_lines(file)?;
-    let (mut earliest, mut found) = (at, 0);
-    // The bytes from `at` on that are not looked at yet: empty, or whole lines but for the beginning of the first.
-    let mut text: Vec<u8> = Vec::new();
+    let mut lines = Backwards::new(file, LINE_BYTES_MAX)?;
+    let (mut earliest, mut found) = (lines.at(), 0);
     while found < count {
-        let inside = &text[..text.len().saturating_sub(1)];
-        let begin = match memchr::memrchr(b'\n', inside) {
-            Some(newline) => newline + 1,
-            None if at == 0 && text.is_empty() || text.len() > LINE_BYTES_MAX => break,
-            None if at == 0 => 0,
-            None => {
-                // Doubled, so that a long line is not copied for each chunk of it.
-                let size = CHUNK_BYTES.max(text.len() as u64).min(at);
-                let mut more = vec![0; size as usize];
-                at -= size;
-                file.read_exact_at(&mut more, at)?;
-                more.extend_from_slice(&text);
-                text = more;
-                continue;
-            }
-        };
-        if selection.wants(&inside[begin..]) {
-            found += 1;
-            earliest = at + begin as u64;
+        let Some((at, line)) = lines.next()? else { break };
+        if selection.wants(line) {
+            (earliest, found) = (at, found + 1);
         }
-        text.truncate(begin);
     }
     Ok((earliest, found))
-}
-
-/// Where the last whole line ends.
-fn end_of_lines(file: &File) -> io::Result<u64> {
-    let mut end = file.metadata()?.len();
-    let mut chunk = vec![0; CHUNK_BYTES as usize];
-    while end > 0 {
-        let size = CHUNK_BYTES.min(end);
-        let chunk = &mut chunk[..size as usize];
-        file.read_exact_at(chunk, end - size)?;
-        if let Some(newline) = memchr::memrchr(b'\n', chunk) {
-            return Ok(end - size + newline as u64 + 1);
-        }
-        end -= size;
-    }
-    Ok(0)
 }

@@ -69,6 +69,14 @@ fn always() -> SystemTime {
 }
 
 impl Source for Cursor<Vec<u8>> {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.get_ref().len() as u64)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        fill(buffer, self.get_ref(), offset)
+    }
+
     fn uncache(&self, _: Range<u64>) {}
 }
 
@@ -79,6 +87,14 @@ pub fn random(state: &mut u64) -> u64 {
     word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     word ^ (word >> 31)
+}
+
+fn fill(buffer: &mut [u8], contents: &[u8], offset: u64) -> io::Result<()> {
+    let there = contents
+        .get(offset as usize..)
+        .and_then(|rest| rest.get(..buffer.len()));
+    buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+    Ok(())
 }
 
 fn take(count: &mut u32) -> io::Result<()> {
@@ -137,6 +153,11 @@ impl FaultyFs {
     pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.lock();
         state.files.get(path).map(|file| file.lock().unwrap().clone())
+    }
+
+    /// All files there are.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.lock().files.keys().cloned().collect()
     }
 
     /// Puts a file there, as some other program would.
@@ -337,11 +358,6 @@ impl AppendFile for FaultyFile {
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let contents = self.contents.lock().unwrap();
-        let there = contents
-            .get(offset as usize..)
-            .and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        fill(buffer, &self.contents.lock().unwrap(), offset)
     }
 }

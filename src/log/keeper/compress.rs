@@ -16,14 +16,14 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::failpoint;
 use crate::log::fs::{AppendFile, Fs, Source};
-use crate::log::segment::Family;
+use crate::log::segment::{Family, aside};
 use crate::log::summary::Summary;
 
 /// Bytes read at a time.
@@ -281,13 +281,6 @@ impl Press {
     }
 }
 
-/// The name under which a file is written before it gets its own.
-fn aside(path: &Path) -> PathBuf {
-    let mut name = path.to_owned().into_os_string();
-    name.push(".new");
-    name.into()
-}
-
 /// Appends what is written, whatever the size of the pieces that go in.
 struct Appender<'f>(&'f dyn AppendFile);
 
@@ -339,6 +332,8 @@ impl Read for Passing {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::log::fs::OsFs;
     use crate::log::fs::faulty::{Faults, FaultyFs};

@@ -28,7 +28,7 @@ mod stock;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -55,6 +55,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 100;
 /// How long after a failure compressing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
+/// How long after a failure a deleted file is copied again: each time twice as long, as an attempt on a full disk takes what
+/// little room there is from the live file.
+const COPY_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// The same when the process is to end.
+const LAST_PAUSE: Duration = Duration::from_millis(100);
 /// How often the log says that a file stays because it is not archived, and how long a file waits whose name is taken in
 /// the archive.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -82,7 +87,20 @@ enum Order {
 pub struct Keeper {
     orders: Sender<Order>,
     stopping: Arc<AtomicBool>,
+    /// Stored once, when what is not done yet is not to be waited for.
+    giving_up: Arc<AtomicBool>,
     stopped: watch::Sender<bool>,
+    /// Deleted files that have not been copied back: counted up by the writer, down by the thread.
+    nameless: Arc<AtomicUsize>,
+}
+
+/// A file that is there only as long as it is open.
+struct Nameless {
+    file: Arc<dyn AppendFile>,
+    segment: Arc<Segment>,
+    /// Not copied before, after a failure.
+    not_before: Option<Instant>,
+    pause: Duration,
 }
 
 struct Work {
@@ -92,7 +110,9 @@ struct Work {
     /// Segments whose summary is not stored yet.
     unsummarised: Vec<Arc<Segment>>,
     /// Deleted files that have not been copied back yet.
-    nameless: Vec<(Arc<dyn AppendFile>, Arc<Segment>)>,
+    nameless: Vec<Nameless>,
+    nameless_count: Arc<AtomicUsize>,
+    giving_up: Arc<AtomicBool>,
     packer: Option<Helper<Sender<Arc<Segment>>>>,
     /// Not compressed before, after a failure.
     pack_after: Option<Instant>,
@@ -189,12 +209,16 @@ impl Keeper {
             };
             Helper::new(jobs, spawn("floodgate-pack", Box::new(body)))
         });
+        let nameless = Arc::new(AtomicUsize::new(0));
+        let giving_up = Arc::new(AtomicBool::new(false));
         let work = Work {
             fs,
             catalog,
             policy,
             unsummarised: Vec::new(),
             nameless: Vec::new(),
+            nameless_count: Arc::clone(&nameless),
+            giving_up: Arc::clone(&giving_up),
             packer,
             pack_after: None,
             uploader,
@@ -210,7 +234,9 @@ impl Keeper {
         let keeper = Keeper {
             orders,
             stopping,
+            giving_up,
             stopped,
+            nameless,
         };
         Ok((keeper, thread))
     }
@@ -223,10 +249,22 @@ impl Keeper {
 
     /// A file without a name is to get that of the segment it is.
     pub fn restore(&self, file: Arc<dyn AppendFile>, segment: Arc<Segment>) {
+        // Relaxed, as the counting down: it is looked at when both threads have ended, or will not.
+        self.nameless.fetch_add(1, Ordering::Relaxed);
         self.orders.send(Order::Restore(file, segment)).ok();
     }
 
-    /// Ends the threads.
+    /// Files that will be gone with this process, as they could not be copied back.
+    pub fn nameless(&self) -> usize {
+        self.nameless.load(Ordering::Relaxed)
+    }
+
+    /// Has a thread that was told to end not wait any longer for what it cannot do.
+    pub fn give_up(&self) {
+        self.giving_up.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the threads. Deleted files are copied back first, however often that takes, until it is given up.
     pub fn stop(&self) {
         // Relaxed: no data hangs on it.
         self.stopping.store(true, Ordering::Relaxed);
@@ -258,7 +296,12 @@ impl Work {
                     self.summarise();
                 }
                 Ok(Order::Restore(file, segment)) => {
-                    self.nameless.push((file, segment));
+                    self.nameless.push(Nameless {
+                        file,
+                        segment,
+                        not_before: None,
+                        pause: COPY_PAUSES.0,
+                    });
                     self.restore();
                 }
                 Ok(Order::Compressed(segment, result)) => self.compressed(&segment, result),
@@ -273,7 +316,14 @@ impl Work {
     }
 
     fn end(mut self) {
-        self.restore();
+        loop {
+            self.nameless.iter_mut().for_each(|file| file.not_before = None);
+            self.restore();
+            if self.nameless.is_empty() || self.giving_up.load(Ordering::Relaxed) {
+                break;
+            }
+            std::thread::sleep(LAST_PAUSE);
+        }
         self.summarise();
         if let Some(packer) = self.packer {
             packer.end();
@@ -305,14 +355,28 @@ impl Work {
     }
 
     fn restore(&mut self) {
-        let Work { fs, catalog, .. } = self;
-        self.nameless.retain(|(file, segment)| {
-            let path = catalog.family().plain(segment.id());
-            let copied = restore::copy(&**fs, &**file, segment.summary.bytes, &path);
+        let Work {
+            fs,
+            catalog,
+            nameless_count,
+            ..
+        } = self;
+        let now = Instant::now();
+        self.nameless.retain_mut(|nameless| {
+            if nameless.not_before.is_some_and(|then| now < then) {
+                return true;
+            }
+            let path = catalog.family().plain(nameless.segment.id());
+            let copied = restore::copy(&**fs, &*nameless.file, nameless.segment.summary.bytes, &path);
             match &copied {
-                Ok(()) => tracing::info!(file = %path.display(), "a deleted file of the log is copied back"),
+                Ok(()) => {
+                    nameless_count.fetch_sub(1, Ordering::Relaxed);
+                    tracing::info!(file = %path.display(), "a deleted file of the log is copied back");
+                }
                 Err(error) => {
                     tracing::error!(file = %path.display(), %error, "a deleted file of the log cannot be copied back; trying again");
+                    nameless.not_before = Some(now + nameless.pause);
+                    nameless.pause = (nameless.pause * 2).min(COPY_PAUSES.1);
                 }
             }
             copied.is_err()

@@ -1,19 +1,18 @@
 //! Copying back a live file that another program has deleted: it is still open, and gets its name again.
 
 use std::io::{self, IoSlice, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::log::fs::{AppendFile, Fs};
 use crate::log::lines::FileRange;
+use crate::log::segment::aside;
 
 /// Bytes of a file that are copied at a time.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
 /// Copies the first `length` bytes of `file` to `path`, aside first.
 pub(super) fn copy(fs: &dyn Fs, file: &dyn AppendFile, length: u64, path: &Path) -> io::Result<()> {
-    let mut aside = path.to_owned().into_os_string();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
+    let aside = aside(path);
     let copied = copy_aside(fs, file, length, &aside).and_then(|()| fs.rename_new(&aside, path));
     match copied {
         Ok(()) => fs.sync_directory(path.parent().unwrap_or(Path::new("."))),
