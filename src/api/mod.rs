@@ -16,6 +16,7 @@ mod behavior;
 mod budget;
 mod error;
 mod event;
+mod files;
 mod gate;
 mod health;
 mod intake;
@@ -52,6 +53,7 @@ struct Shared {
     view: View,
     spare: spare::Spare,
     budget: budget::Budget,
+    files: files::Files,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
 }
@@ -82,6 +84,7 @@ impl Api {
             view,
             spare: spare::Spare::new(),
             budget: budget::Budget::new(config.inflight_bytes_max),
+            files: files::Files::new(),
         };
         Api {
             shared: Arc::new(shared),
@@ -139,6 +142,7 @@ impl Service for Session {
             Route::Batch => self.batch(request, output),
             Route::Behavior => self.behavior(request, output),
             Route::Health => self.health(may_read, output),
+            Route::File(file) => self.file(file, request, output),
         }
     }
 

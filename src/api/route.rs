@@ -1,6 +1,7 @@
 //! The endpoints: their paths, methods, and which side of the gate they are on.
 
 use super::gate::Side;
+use crate::web::{self, File};
 
 /// An endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +10,8 @@ pub enum Route {
     Batch,
     Behavior,
     Health,
+    /// A file of the dashboard or the tracker.
+    File(&'static File),
 }
 
 impl Route {
@@ -19,16 +22,16 @@ impl Route {
             "/api/metrics/events/batch" => Some(Route::Batch),
             "/api/metrics/behavior" => Some(Route::Behavior),
             "/api/metrics/behavior/health" => Some(Route::Health),
-            _ => None,
+            _ => web::file_at(path).map(Route::File),
         }
     }
 
-    /// What it is for; health is for everybody.
+    /// What it is for; health is for everybody, and so are files as far as the gate lets them out.
     pub fn side(self) -> Option<Side> {
         match self {
             Route::Event | Route::Batch => Some(Side::Write),
             Route::Behavior => Some(Side::Read),
-            Route::Health => None,
+            Route::Health | Route::File(_) => None,
         }
     }
 
@@ -36,7 +39,7 @@ impl Route {
     pub fn takes(self, method: &str) -> bool {
         match self {
             Route::Event | Route::Batch => method == "POST",
-            Route::Behavior | Route::Health => method == "GET" || method == "HEAD",
+            Route::Behavior | Route::Health | Route::File(_) => method == "GET" || method == "HEAD",
         }
     }
 
@@ -44,7 +47,7 @@ impl Route {
     pub fn methods(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST",
-            Route::Behavior | Route::Health => "GET, HEAD",
+            Route::Behavior | Route::Health | Route::File(_) => "GET, HEAD",
         }
     }
 
@@ -52,7 +55,7 @@ impl Route {
     pub fn allow(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST, OPTIONS",
-            Route::Behavior | Route::Health => "GET, HEAD, OPTIONS",
+            Route::Behavior | Route::Health | Route::File(_) => "GET, HEAD, OPTIONS",
         }
     }
 }
