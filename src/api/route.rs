@@ -31,7 +31,8 @@ impl Route {
         match self {
             Route::Event | Route::Batch => Some(Side::Write),
             Route::Behavior => Some(Side::Read),
-            Route::Health | Route::File(_) => None,
+            Route::Health => None,
+            Route::File(_) => None,
         }
     }
 
@@ -39,7 +40,8 @@ impl Route {
     pub fn takes(self, method: &str) -> bool {
         match self {
             Route::Event | Route::Batch => method == "POST",
-            Route::Behavior | Route::Health | Route::File(_) => method == "GET" || method == "HEAD",
+            Route::Behavior | Route::Health => method == "GET" || method == "HEAD",
+            Route::File(_) => method == "GET" || method == "HEAD",
         }
     }
 
@@ -47,7 +49,8 @@ impl Route {
     pub fn methods(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST",
-            Route::Behavior | Route::Health | Route::File(_) => "GET, HEAD",
+            Route::Behavior | Route::Health => "GET, HEAD",
+            Route::File(_) => "GET, HEAD",
         }
     }
 
@@ -55,7 +58,8 @@ impl Route {
     pub fn allow(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST, OPTIONS",
-            Route::Behavior | Route::Health | Route::File(_) => "GET, HEAD, OPTIONS",
+            Route::Behavior | Route::Health => "GET, HEAD, OPTIONS",
+            Route::File(_) => "GET, HEAD, OPTIONS",
         }
     }
 }
