@@ -114,7 +114,11 @@ Object.keys(RANGES).forEach((range, index) => {
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   const isField = event.target.matches?.("input, select, textarea");
-  if (event.key === "Escape" && isField) event.target.blur();
+  if (event.key === "Escape" && isField && !event.target.closest("dialog")) {
+    // Some browsers would empty a search field besides, and tell nobody.
+    event.preventDefault();
+    event.target.blur();
+  }
   if (isField || document.querySelector("dialog[open]") || !Object.hasOwn(KEYS, event.key)) return;
   event.preventDefault();
   KEYS[event.key]();

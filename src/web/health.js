@@ -30,7 +30,7 @@ function journal({journal: {used_bytes: used, bytes_max: max, durable}}) {
 }
 
 function latency(figures, slow) {
-  if (!figures) return {value: "–", note: "nothing measured yet", kind: "none"};
+  if (typeof figures?.p99 !== "number") return {value: "–", note: "none in the last half minute", kind: "none"};
   return {value: micros(figures.p99), note: `median ${micros(figures.p50)}, at most ${micros(figures.max)}`, kind: level(figures.p99, slow, 10 * slow)};
 }
 
