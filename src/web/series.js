@@ -133,7 +133,8 @@ function addFilter() {
 export function startSeries() {
   const reload = poll(load, () => RANGES[view.range].every, error => {
     byId("chart").classList.remove("stale");
-    setState(byId("chart-state"), error.sentence, "wrong");
+    if (shown) setText(byId("series-note"), error.sentence);
+    else setState(byId("chart-state"), error.sentence, "wrong");
   });
   byId("ranges").addEventListener("click", ({target}) => target.dataset.range && look({range: target.dataset.range}));
   byId("table-button").addEventListener("click", toggleTable);

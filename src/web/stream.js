@@ -16,8 +16,12 @@ export class Messages {
   #data = [];
   #event = "";
   #id = null;
+  #hasId = false;
 
-  /** Calls with `{event, data, id}` for each message that has ended; `id` is the last one seen. */
+  /**
+   * Calls with `{event, data, id}` for each message that has ended; `id` is the last one seen. A message may consist of
+   * an id alone, the place that the server has come to: its data are `null`.
+   */
   push(text, call) {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop();
@@ -26,8 +30,10 @@ export class Messages {
       const line = raw.endsWith("\r") ? raw.slice(0, -1) : raw;
       if (line === "") {
         if (this.#data.length) call({event: this.#event, data: this.#data.join("\n"), id: this.#id});
+        else if (this.#hasId) call({event: "", data: null, id: this.#id});
         this.#data = [];
         this.#event = "";
+        this.#hasId = false;
         continue;
       }
       const colon = line.indexOf(":");
@@ -36,7 +42,10 @@ export class Messages {
       const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1);
       if (name === "data") this.#data.push(value);
       else if (name === "event") this.#event = value;
-      else if (name === "id") this.#id = value;
+      else if (name === "id") {
+        this.#id = value;
+        this.#hasId = true;
+      }
     }
   }
 }
@@ -60,7 +69,8 @@ function reachable(signal) {
 
 /**
  * Follows the events of these names, or all. `on.open(isResumed)` is called when the server has begun to answer, `on.message`
- * for each message, `on.close(sentence)` when it breaks off or is refused. Returns a function that ends it.
+ * for each message (also those that only tell the place), `on.close(sentence)` when it breaks off or is refused, `on.lose`
+ * when the place to go on from is no longer there. Returns a function that ends it.
  */
 export function follow(events, on, last = null) {
   const end = new AbortController();
@@ -89,6 +99,11 @@ async function run(events, on, last, signal) {
       if (signal.aborted) return;
       on.close(error.sentence ?? "");
       if (error.wait) await pause(error.wait, signal);
+      // The log is another one than that of which the place was.
+      if (error.status === 422 && last !== null) {
+        last = null;
+        on.lose();
+      }
     }
     await pause(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)] * (0.8 + 0.4 * Math.random()), signal);
     failures += 1;

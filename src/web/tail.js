@@ -55,11 +55,16 @@ const message = {
   },
   message({event, data, id}) {
     position = id;
+    if (data === null) return undefined;
     if (event === "gap") return put(gapLine(data));
-    if (event === "" || event === "message") take(data);
+    return event === "" || event === "message" ? take(data) : undefined;
   },
   close(sentence) {
     state = sentence || "closed";
+  },
+  lose() {
+    position = null;
+    put("\u0000The place that was reached is not there any more: what follows is new");
   },
 };
 
@@ -86,7 +91,7 @@ async function before() {
   const streamed = new Set(lines.map(line => parse(line)).filter(Boolean).map(keyOf));
   const older = answer.last_events.filter(event => !streamed.has(keyOf(event))).map(event => JSON.stringify(event)).reverse();
   lines = [...older, ...lines].slice(-KEPT);
-  if (list.childElementCount === 0) waiting = [...older.filter(matches), ...waiting].slice(-KEPT);
+  waiting = [...older.filter(matches), ...waiting].slice(-KEPT);
   paint(KEPT);
 }
 

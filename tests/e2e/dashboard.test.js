@@ -1,60 +1,21 @@
-// The dashboard in a browser: what it shows when events come, what its controls do, and how it behaves when the server goes
-// away or asks for a key.
+// The dashboard in a browser: what it shows when events come, and what its controls do.
 
 import assert from "node:assert/strict";
 import {after, afterEach, before, test} from "node:test";
-import {Server, browser, events, open, screenshot, until} from "./support.js";
+import {Stage, browser, charted, count, events, rows, screenshot, text, until, visits} from "./support.js";
 
-const READ_KEY = "read0123456789abcdef";
-const text = (page, selector) => page.locator(selector).innerText();
-const count = page => page.locator("#total").getAttribute("data-count").then(Number);
-const charted = page => page.locator("#chart").getAttribute("data-total").then(Number);
-const rows = page => page.locator("#tail > li > button");
-
-let chromium;
-let opened = [];
-let servers = [];
+let chromium, stage;
 
 before(async () => {
   chromium = await browser();
+  stage = new Stage(chromium);
 });
 after(() => chromium.close());
-afterEach(async () => {
-  await Promise.all(opened.map(({context}) => context.close()));
-  await Promise.all(servers.map(server => server.remove()));
-  opened = [];
-  servers = [];
-});
-
-async function serve(settings) {
-  const server = await Server.start(settings);
-  servers.push(server);
-  return server;
-}
-
-async function look(server, hash = "", options = {}) {
-  const tab = await open(chromium, `${server.url}/${hash}`, options);
-  opened.push(tab);
-  await tab.page.locator('#status[data-state="live"], #status[data-state="locked"]').waitFor();
-  return tab;
-}
-
-/** Four hundred visitors on their way through a shop, B a good deal better than A; a few of each event now, the rest before. */
-function visits() {
-  const minutes = index => new Date(Date.now() - 60_000 * (index % 50) - 1_000).toISOString();
-  return Array.from({length: 400}, (_, index) => {
-    const variant = index % 2 ? "A" : "B";
-    const depth = index % 10 < (variant === "A" ? 4 : 8) ? 4 : 1 + index % 3;
-    const began = Date.parse(minutes(index));
-    return ["page_view", "product_view", "add_to_cart", "purchase"].slice(0, depth).map((event, step) => ({
-      visitor_id: `visitor-${index}`, event, timestamp: new Date(began + step).toISOString(), metadata: {variant, path: `/shop/${index % 7}`, price: 1.1},
-    }));
-  }).flat();
-}
+afterEach(() => stage.clear());
 
 test("an empty log is explained, and figures change when events arrive", async () => {
-  const server = await serve();
-  const {page, seen} = await look(server);
+  const server = await stage.serve();
+  const {page, seen} = await stage.look(server);
   await page.locator("#welcome").waitFor();
   assert.match(await text(page, "#welcome-shell"), /curl http:\/\/127\.0\.0\.1:\d+\/api\/metrics\/event/);
   await page.locator("#chart-state", {hasText: "No events in the last hour"}).waitFor();
@@ -79,9 +40,9 @@ test("an empty log is explained, and figures change when events arrive", async (
 });
 
 test("a filter by event shows it alone in chart and tail, stands in the address, and can be shared", async () => {
-  const server = await serve();
+  const server = await stage.serve();
   await server.post([...events("page_view", 20), ...events("purchase", 7), ...events("search", 3)]);
-  const {page} = await look(server);
+  const {page} = await stage.look(server);
   await until("the chart", async () => await charted(page) === 30);
   await page.locator("#ranking button", {hasText: "purchase"}).click();
   await until("the chart of one event", async () => await charted(page) === 7);
@@ -94,7 +55,7 @@ test("a filter by event shows it alone in chart and tail, stands in the address,
   await server.post([...events("page_view", 1), ...events("search", 1)]);
   await until("the tail of two events", async () => await rows(page).count() === 11);
 
-  const other = await look(server, new URL(page.url()).hash);
+  const other = await stage.look(server, new URL(page.url()).hash);
   await until("the same view", async () => await charted(other.page) === 11);
   assert.equal(await other.page.locator("#chips .chip").count(), 2);
 
@@ -105,13 +66,13 @@ test("a filter by event shows it alone in chart and tail, stands in the address,
 });
 
 test("ranges reach as far as they say, and the chart can be read by keyboard and as a table", async () => {
-  const server = await serve();
+  const server = await stage.serve();
   const ago = minutes => () => ({timestamp: new Date(Date.now() - 60_000 * minutes).toISOString()});
   await server.post([
     ...events("now", 1), ...events("half_an_hour", 2, ago(30)), ...events("this_day", 4, ago(300)),
     ...events("this_week", 8, ago(3 * 1440)), ...events("this_month", 16, ago(20 * 1440)), ...events("long_ago", 32, ago(90 * 1440)),
   ]);
-  const {page} = await look(server);
+  const {page} = await stage.look(server);
   for (const [key, range, total] of [["1", "15m", 1], ["2", "1h", 3], ["3", "24h", 7], ["4", "7d", 15], ["5", "30d", 31]]) {
     await page.keyboard.press(key);
     await until(`${total} events in ${range}`, async () => await charted(page) === total);
@@ -135,9 +96,9 @@ test("ranges reach as far as they say, and the chart can be read by keyboard and
 });
 
 test("the tail is live, can be paused and searched, and keeps 500 rows", async () => {
-  const server = await serve();
+  const server = await stage.serve();
   await server.post(events("before", 5));
-  const {page} = await look(server);
+  const {page} = await stage.look(server);
   await until("what was there before", async () => await rows(page).count() === 5);
   await server.post(events("live", 3, index => ({metadata: {price: 1.1, order: `order-${index}`}})));
   await until("what has come", async () => await rows(page).count() === 8);
@@ -169,10 +130,10 @@ test("the tail is live, can be paused and searched, and keeps 500 rows", async (
 });
 
 test("what events say is shown and never run", async () => {
-  const server = await serve();
+  const server = await stage.serve();
   const bad = `<img src=x onerror="document.title='run'">`;
   await server.post([{visitor_id: `<script>document.title="run"</script>`, event: bad, metadata: {[bad]: bad, "__proto__": {polluted: 1}, "\u202e": "\u0000"}}]);
-  const {page, seen} = await look(server, `#step=${encodeURIComponent(bad)}&step=x&split=${encodeURIComponent(bad)}`);
+  const {page, seen} = await stage.look(server, `#step=${encodeURIComponent(bad)}&step=x&split=${encodeURIComponent(bad)}`);
   await until("the event", async () => await rows(page).count() === 1);
   await until("the legend", async () => (await text(page, "#legend")).includes(bad));
   await rows(page).first().click();
@@ -184,10 +145,10 @@ test("what events say is shown and never run", async () => {
 });
 
 test("a funnel counts visitors step by step, and a split compares its groups", async () => {
-  const server = await serve();
+  const server = await stage.serve();
   const all = visits();
   await server.post(all);
-  const {page, seen} = await look(server);
+  const {page, seen} = await stage.look(server);
   for (const step of ["page_view", "product_view", "purchase"]) {
     await page.keyboard.press("s");
     await page.keyboard.type(step);
@@ -216,141 +177,3 @@ test("a funnel counts visitors step by step, and a split compares its groups", a
   await screenshot(page, "funnel");
 });
 
-test("light and dark are the system's until one is chosen, which is kept", async () => {
-  const server = await serve();
-  await server.post(visits());
-  const {page} = await look(server, "", {colorScheme: "dark"});
-  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-  const dark = await ground();
-  await until("the chart", async () => await charted(page) > 0);
-  await screenshot(page, "dark");
-  await page.keyboard.press("t");
-  assert.equal(await page.locator("html").getAttribute("data-theme"), "light");
-  const light = await ground();
-  assert.notEqual(light, dark);
-  await page.reload();
-  assert.equal(await ground(), light);
-  await until("the chart", async () => await charted(page) > 0);
-  await until("the tail", async () => await rows(page).count() > 0);
-  await screenshot(page, "light");
-});
-
-test("text and marks can be told from what is behind them, in both themes", async () => {
-  const server = await serve();
-  for (const colorScheme of ["light", "dark"]) {
-    const {page} = await look(server, "", {colorScheme});
-    const poor = await page.evaluate(() => {
-      const style = getComputedStyle(document.documentElement);
-      const luminance = name => {
-        const [red, green, blue] = style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map(pair => {
-          const part = parseInt(pair, 16) / 255;
-          return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-        });
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-      };
-      const contrast = (a, b) => {
-        const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x);
-        return (light + 0.05) / (dark + 0.05);
-      };
-      const pairs = [
-        ...["--ink", "--muted", "--accent", "--ok", "--warn", "--bad"].map(name => [name, "--surface", 4.5]),
-        ...["--ink", "--muted"].flatMap(name => ["--ground", "--raised", "--wash", "--bad-wash"].map(ground => [name, ground, 4.5])),
-        ["--accent-ink", "--accent", 4.5], ["--accent", "--wash", 4.5], ["--bad", "--bad-wash", 4.5],
-        ...Array.from({length: 10}, (_, index) => [`--c${index}`, "--surface", 3]), ["--rest", "--surface", 3], ["--field", "--surface", 3],
-      ];
-      return pairs.map(([a, b, least]) => [a, b, contrast(a, b), least]).filter(([, , found, least]) => found < least);
-    });
-    assert.deepEqual(poor, [], colorScheme);
-  }
-});
-
-test("when the server goes away the page says so, and goes on by itself when it is back", async () => {
-  const server = await serve();
-  await server.post(events("page_view", 10));
-  const {page, seen} = await look(server);
-  await until("the tail", async () => await rows(page).count() === 10);
-  await until("the total", async () => await count(page) === 10);
-  await server.stop();
-  await page.locator("#banner").waitFor();
-  assert.match(await text(page, "#banner"), /The server does not answer.*(Next try in \d+ s|Trying…)/s);
-  assert.equal(await text(page, "#status"), "No connection");
-  assert.equal(await text(page, "#total"), "10");
-  await screenshot(page, "error");
-  await server.startAgain();
-  await server.post(events("purchase", 5));
-  await page.locator('#status[data-state="live"]').waitFor();
-  assert.ok(!await page.locator("#banner").isVisible());
-  await until("the total", async () => await count(page) === 15);
-  await until("what came meanwhile, once", async () => await rows(page).count() === 15);
-  await server.post(events("search", 2));
-  await until("what comes now", async () => await rows(page).count() === 17);
-  assert.deepEqual(seen.errors, []);
-});
-
-test("a page asks for the read key, keeps it to itself, and forgets it on demand", async () => {
-  const server = await serve({METRICS_READ_KEYS: READ_KEY});
-  await server.post(events("page_view", 6));
-  const {page, context, seen} = await look(server);
-  const dialog = page.locator("#key-dialog");
-  await dialog.waitFor();
-  await screenshot(page, "key");
-  await page.keyboard.press("Escape");
-  assert.ok(await dialog.isVisible(), "there is nothing to see behind it");
-  await page.locator("#key").fill("wrong0123456789abcdef");
-  await page.keyboard.press("Enter");
-  await page.locator("#key-error", {hasText: "The key is not known."}).waitFor();
-  await page.locator("#key").fill(READ_KEY);
-  await page.keyboard.press("Enter");
-  await dialog.waitFor({state: "hidden"});
-  await until("the total", async () => await count(page) === 6);
-  await until("the tail", async () => await rows(page).count() === 6);
-  await page.reload();
-  await until("the total, without asking again", async () => await count(page) === 6);
-  assert.ok(seen.requests.every(url => !url.includes(READ_KEY)), "the key is in no address");
-
-  const second = await context.newPage();
-  await second.goto(`${server.url}/`);
-  await second.locator("#key-dialog").waitFor();
-  await second.locator("#key").fill(READ_KEY);
-  await second.locator("#key-remember").check();
-  await second.keyboard.press("Enter");
-  await second.locator("#key-dialog").waitFor({state: "hidden"});
-  const third = await context.newPage();
-  await third.goto(`${server.url}/`);
-  await until("the total in a tab that was told nothing", async () => await count(third) === 6);
-  await third.locator("#key-button").click();
-  await third.locator("#key-dialog").waitFor();
-  assert.equal(await third.evaluate(() => JSON.stringify([localStorage, sessionStorage]).includes("read-key")), false);
-});
-
-test("a phone has room for all of it, and every control has a name", async () => {
-  const server = await serve();
-  await server.post(visits());
-  const {page} = await look(server, "#step=page_view&step=purchase&split=variant", {viewport: {width: 360, height: 780}});
-  await until("the chart", async () => await charted(page) > 0);
-  await page.locator("#split-table tbody tr").first().waitFor();
-  const widest = await page.evaluate(() => document.documentElement.scrollWidth);
-  assert.ok(widest <= 360, `the page is ${widest} wide`);
-  await screenshot(page, "narrow");
-  const nameless = await page.evaluate(() => [...document.querySelectorAll("button, input, select, [tabindex='0']")].filter(control => {
-    const named = control.getAttribute("aria-label") || control.getAttribute("aria-labelledby") || control.labels?.length || control.textContent.trim();
-    return !named;
-  }).map(control => control.outerHTML));
-  assert.deepEqual(nameless, []);
-  const duplicates = await page.evaluate(() => [...document.querySelectorAll("[id]")].map(({id}) => id).filter((id, index, all) => all.indexOf(id) !== index));
-  assert.deepEqual(duplicates, []);
-});
-
-test("the keys are told by a question mark, and do nothing while somebody writes", async () => {
-  const server = await serve();
-  const {page} = await look(server);
-  await page.keyboard.press("?");
-  await page.locator("#help-dialog").waitFor();
-  await page.keyboard.press("Escape");
-  await page.locator("#help-dialog").waitFor({state: "hidden"});
-  await page.locator("#filter").focus();
-  await page.keyboard.type("p1?t");
-  assert.equal(await page.locator("#filter").inputValue(), "p1?t");
-  assert.equal(await page.locator("#pause").getAttribute("aria-pressed"), "false");
-  assert.ok(!await page.locator("#help-dialog").isVisible());
-});

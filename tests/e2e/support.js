@@ -143,3 +143,51 @@ export async function origin(answer) {
     },
   };
 }
+
+export const text = (page, selector) => page.locator(selector).innerText();
+/** The lifetime count that the page shows, the events that its chart shows, and the rows of its tail. */
+export const count = page => page.locator("#total").getAttribute("data-count").then(Number);
+export const charted = page => page.locator("#chart").getAttribute("data-total").then(Number);
+export const rows = page => page.locator("#tail > li > button");
+
+/** Servers and tabs of one test, which `clear` ends. */
+export class Stage {
+  #servers = [];
+  #tabs = [];
+
+  constructor(browser) {
+    this.browser = browser;
+  }
+
+  async serve(settings) {
+    const server = await Server.start(settings);
+    this.#servers.push(server);
+    return server;
+  }
+
+  /** Opens the dashboard, and waits until it has found the server. */
+  async look(server, hash = "", options = {}) {
+    const tab = await open(this.browser, `${server.url}/${hash}`, options);
+    this.#tabs.push(tab);
+    await tab.page.locator('#status[data-state="live"], #status[data-state="locked"]').waitFor();
+    return tab;
+  }
+
+  async clear() {
+    await Promise.all(this.#tabs.splice(0).map(({context}) => context.close()));
+    await Promise.all(this.#servers.splice(0).map(server => server.remove()));
+  }
+}
+
+/** Four hundred visitors on their way through a shop, B a good deal better than A; a few of each event now, the rest before. */
+export function visits() {
+  const minutes = index => new Date(Date.now() - 60_000 * (index % 50) - 1_000).toISOString();
+  return Array.from({length: 400}, (_, index) => {
+    const variant = index % 2 ? "A" : "B";
+    const depth = index % 10 < (variant === "A" ? 4 : 8) ? 4 : 1 + index % 3;
+    const began = Date.parse(minutes(index));
+    return ["page_view", "product_view", "add_to_cart", "purchase"].slice(0, depth).map((event, step) => ({
+      visitor_id: `visitor-${index}`, event, timestamp: new Date(began + step).toISOString(), metadata: {variant, path: `/shop/${index % 7}`, price: 1.1},
+    }));
+  }).flat();
+}
