@@ -1,7 +1,7 @@
 // The live tail: the newest events as they are stored, at most 500 of them, newest first.
 //
-// However fast they come, the page paints four times a second and at most 100 rows each time: what is more than an eye can
-// follow is counted and left out. It holds still while it is paused, scrolled, or has the keyboard's focus.
+// However fast they come, the page paints four times a second and no more than 400 rows a second beyond a first burst: what
+// is more than an eye can follow is counted and left out. It holds still while it is paused, scrolled, or has the keyboard's focus.
 
 import {connection, get} from "./api.js";
 import {follow} from "./stream.js";
@@ -10,7 +10,7 @@ import {colorOf, look, view, watch} from "./view.js";
 
 const KEPT = 500;
 const PAINT_MS = 250;
-const PAINTED = 100;
+const PAINTED_A_SECOND = 400;
 const BEFORE = 100;
 const FIELDS_MAX = 50;
 const META_MAX = 160;
@@ -30,6 +30,8 @@ let isPaused = false;
 let state = "opening";
 let stop = null;
 let position = null;
+/** How many rows may be painted now, and when that was reckoned. */
+let budget = {rows: KEPT, at: performance.now()};
 let sawSince = {count: 0, left: 0, at: performance.now()};
 
 const matches = line => !view.text || line.toLowerCase().includes(view.text.toLowerCase());
@@ -142,9 +144,17 @@ function recolor() {
 
 const isHeld = () => isPaused || list.scrollTop > 4 || list.contains(document.activeElement);
 
-function paint(most = PAINTED) {
+function affordable() {
+  const now = performance.now();
+  budget = {rows: Math.min(KEPT, budget.rows + PAINTED_A_SECOND * (now - budget.at) / 1_000), at: now};
+  return Math.floor(budget.rows);
+}
+
+/** Shows what is waiting, or as much of it as may be painted now. */
+function paint(most = affordable()) {
   if (waiting.length && !isHeld()) {
     const left = Math.max(0, waiting.length - most);
+    budget.rows = Math.max(0, budget.rows - waiting.length + left);
     sawSince.left += left + waitingLost;
     const rows = waiting.slice(left).map(row).filter(Boolean).reverse();
     waiting = [];
