@@ -73,6 +73,7 @@ test("when the server goes away the page says so, and goes on by itself when it 
   assert.match(await text(page, "#banner"), /The server does not answer.*(Next try in \d+ s|Trying…)/s);
   assert.equal(await text(page, "#status"), "No connection");
   assert.equal(await text(page, "#total"), "10");
+  assert.match(await page.locator(".health").evaluate(health => getComputedStyle(health).filter), /grayscale/, "an old green light is not green");
   await screenshot(page, "error");
   await server.startAgain();
   await server.post(events("purchase", 5));
