@@ -17,6 +17,7 @@ mod budget;
 mod docs;
 mod error;
 mod event;
+mod files;
 mod funnel;
 mod gate;
 mod health;
@@ -73,6 +74,7 @@ struct Shared {
     description: Vec<u8>,
     /// Invalid events that were left out of partial batches. Relaxed: a count that vouches for nothing else.
     partial_rejected: AtomicU64,
+    files: files::Files,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
 }
@@ -113,6 +115,7 @@ impl Api {
                 limit_default: behavior::limit_default(config.engine.ring_capacity),
             }),
             partial_rejected: AtomicU64::new(0),
+            files: files::Files::new(),
         };
         Api {
             shared: Arc::new(shared),
@@ -179,6 +182,7 @@ impl Service for Session {
             Route::Metrics => self.metrics(request, output),
             Route::OpenApi => openapi::answer(&self.shared, output),
             Route::Docs => docs::answer(output),
+            Route::File(file) => self.file(file, request, output),
         }
     }
 

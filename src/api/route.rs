@@ -2,6 +2,7 @@
 
 use super::gate::Side;
 use crate::http::KINDS_MAX;
+use crate::web::{self, File};
 
 /// An endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,17 +16,21 @@ pub enum Route {
     Metrics,
     OpenApi,
     Docs,
+    /// A file of the dashboard or the tracker.
+    File(&'static File),
 }
 
 /// The kinds of requests before the endpoints': 0 is what nobody has seen here, 1 a path without an endpoint.
 const KIND_OF_OTHERS: u8 = 1;
+/// All files are counted together, behind the endpoints.
+const KIND_OF_FILES: u8 = KIND_OF_OTHERS + 1 + Route::ALL.len() as u8;
 const _: () = assert!(
-    KIND_OF_OTHERS as usize + Route::ALL.len() < KINDS_MAX,
+    (KIND_OF_FILES as usize) < KINDS_MAX,
     "every endpoint is counted apart"
 );
 
 impl Route {
-    /// All of them, in the order of their declaration.
+    /// All but the files.
     pub const ALL: [Route; 9] = [
         Route::Event,
         Route::Batch,
@@ -50,7 +55,7 @@ impl Route {
             "/metrics" => Some(Route::Metrics),
             "/openapi.json" => Some(Route::OpenApi),
             "/docs" => Some(Route::Docs),
-            _ => None,
+            _ => web::file_at(path).map(Route::File),
         }
     }
 
@@ -66,15 +71,17 @@ impl Route {
             Route::Metrics => "/metrics",
             Route::OpenApi => "/openapi.json",
             Route::Docs => "/docs",
+            Route::File(file) => file.path,
         }
     }
 
-    /// What it is for. Health is for everybody, and so is the description of the API, which holds no data.
+    /// What it is for. Health is for everybody, and so is the description of the API, which holds no data, and so are files as
+    /// far as the gate lets them out.
     pub fn side(self) -> Option<Side> {
         match self {
             Route::Event | Route::Batch => Some(Side::Write),
             Route::Behavior | Route::Timeseries | Route::Funnel | Route::Metrics => Some(Side::Read),
-            Route::Health | Route::OpenApi | Route::Docs => None,
+            Route::Health | Route::OpenApi | Route::Docs | Route::File(_) => None,
         }
     }
 
@@ -106,7 +113,20 @@ impl Route {
 
     /// As what requests at a path with that endpoint, or with none, are counted.
     pub fn kind(route: Option<Route>) -> u8 {
-        route.map_or(KIND_OF_OTHERS, |route| KIND_OF_OTHERS + 1 + route as u8)
+        let place = match route {
+            None => return KIND_OF_OTHERS,
+            Some(Route::File(_)) => return KIND_OF_FILES,
+            Some(Route::Event) => 0,
+            Some(Route::Batch) => 1,
+            Some(Route::Behavior) => 2,
+            Some(Route::Timeseries) => 3,
+            Some(Route::Funnel) => 4,
+            Some(Route::Health) => 5,
+            Some(Route::Metrics) => 6,
+            Some(Route::OpenApi) => 7,
+            Some(Route::Docs) => 8,
+        };
+        KIND_OF_OTHERS + 1 + place
     }
 
     /// The endpoint that is counted as `kind`; `None` where it is none's.
@@ -119,6 +139,7 @@ impl Route {
     pub fn label(kind: u8) -> &'static str {
         match Route::of_kind(kind) {
             Some(route) => route.path(),
+            None if kind == KIND_OF_FILES => "files",
             None if kind == KIND_OF_OTHERS => "other",
             None => "none",
         }
@@ -138,6 +159,8 @@ mod tests {
             assert_eq!(Route::label(2 + place as u8), route.path());
         }
         assert_eq!((Route::label(0), Route::label(1)), ("none", "other"));
-        assert_eq!(Route::of_kind(2 + Route::ALL.len() as u8), None);
+        let file = Route::at("/tracker.js").expect("it is a file");
+        assert_eq!(Route::label(Route::kind(Some(file))), "files");
+        assert_eq!(Route::of_kind(Route::kind(Some(file))), None);
     }
 }

@@ -624,11 +624,16 @@ pub struct Prepared {
 impl Prepared {
     /// Renders a response with a JSON body.
     pub fn json(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+        Self::new(status, JSON, headers, body)
+    }
+
+    /// Renders a response with a body of any type.
+    pub fn new(status: u16, content_type: &str, headers: &[(&str, &str)], body: &[u8]) -> Self {
         assert!(!is_bodiless(status), "a prepared response has a body");
         let mut bytes = Vec::new();
         HeadFields {
             status,
-            content_type: Some(JSON),
+            content_type: Some(content_type),
             length: Some(body.len()),
             headers,
         }

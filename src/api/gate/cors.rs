@@ -9,6 +9,7 @@ use super::super::route::Route;
 use super::keys::Side;
 use crate::config::access::CorsOrigins;
 use crate::http::{HeaderLines, Output, Request};
+use crate::web::Audience;
 
 /// Seconds for which a browser need not ask again. Chromium takes at most two hours, Firefox a day; a page is told of a
 /// changed list after this time at the latest.
@@ -59,7 +60,7 @@ impl Cors {
             output.add_headers(lines);
             return true;
         }
-        let is_write = route.is_some_and(|route| route.side() == Some(Side::Write));
+        let is_write = route.is_some_and(is_of_writers);
         let sane = origin.len() <= ORIGIN_BYTES_MAX && origin.iter().all(u8::is_ascii_graphic);
         match std::str::from_utf8(origin) {
             Ok(origin) if self.any_may_write && is_write && sane => {
@@ -72,6 +73,14 @@ impl Cors {
                 false
             }
         }
+    }
+}
+
+/// Whether a page that may write, and no more, uses it: it may also load the tracker with `crossorigin` and check its hash.
+fn is_of_writers(route: Route) -> bool {
+    match route {
+        Route::File(file) => file.audience == Audience::Pages,
+        _ => route.side() == Some(Side::Write),
     }
 }
 

@@ -14,7 +14,8 @@
 //!   browser that shows somebody's page, so such a request has to name this machine as no page's own name does (`host.rs`).
 //! - Health answers everybody whether events can be stored, and details only those who may read.
 //! - A request counts against the rate of its key, or, without a good one, of its address: guessing keys is limited too.
-//!   Health and `OPTIONS` do not count: probes and browsers cannot help asking.
+//!   Health, `OPTIONS` and files do not count: probes and browsers cannot help asking.
+//! - The tracker's file is everybody's. The dashboard's are too, unless reading is closed: they hold no data.
 //! - Cookies are never looked at.
 
 mod client;
@@ -37,6 +38,7 @@ use super::route::Route;
 use crate::config::Config;
 use crate::config::access::Proxies;
 use crate::http::{Answered, Output, Request};
+use crate::web::{Audience, File};
 
 /// Longest `X-Request-Id` that is echoed. A trace id with its parts has some 60 characters.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -235,6 +237,13 @@ impl Pass {
                     may_read: key.is_ok(),
                 });
             }
+            Some(Route::File(file)) if Route::File(file).takes(request.method()) => {
+                // Files do not count: a page needs a dozen at once.
+                return self.may_have(file, request, output).then_some(Admitted {
+                    route: Route::File(file),
+                    may_read: false,
+                });
+            }
             _ => {}
         }
         let side = route.and_then(Route::side);
@@ -262,6 +271,21 @@ impl Pass {
         }
         let may_read = side == Some(Side::Read);
         Some(Admitted { route, may_read })
+    }
+
+    /// Whether a file may leave; `false` after an answer that it may not. The dashboard's hold no data, and ask for the read
+    /// key themselves: they are withheld only where no key would open anything.
+    fn may_have(&mut self, file: &File, request: &Request<'_>, output: &mut Output) -> bool {
+        if file.audience == Audience::Pages {
+            return true;
+        }
+        match self.key_for(Side::Read, request) {
+            Err(refusal @ (Refusal::ReadsClosed | Refusal::HostForeign)) => {
+                refusal.answer(output);
+                false
+            }
+            _ => true,
+        }
     }
 
     /// Whether a request may use that side, and the id of its key, if one is needed.

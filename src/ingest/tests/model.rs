@@ -431,6 +431,7 @@ impl World {
         self.engine()
             .view()
             .recent()
+            .lock()
             .newest(usize::MAX, |line| window.push([line, b"\n"].concat()));
         let (capacity, count) = (self.config.ring_capacity, self.lines.len());
         let since = (count - self.lines_at_open).min(capacity);
