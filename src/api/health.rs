@@ -17,6 +17,7 @@ impl Session {
         let can_sync = shared.ack < Level::Synced || !status.has_sync_failed();
         let can_store = can_sync && !status.is_log_failing() && !status.is_refusing();
         let (used, bytes, bytes_max) = view.journal_bytes();
+        let stream = shared.streams.status();
         let mut body = json!({
             "ok": can_store,
             "ring_capacity": view.recent().capacity(),
@@ -40,6 +41,11 @@ impl Session {
                 "used_bytes": used,
                 "bytes": bytes,
                 "bytes_max": bytes_max,
+            },
+            "stream": {
+                "subscribers": stream.subscribers,
+                "lag_bytes_max": stream.lag_bytes_max,
+                "gaps": stream.gaps,
             },
         });
         if may_read {

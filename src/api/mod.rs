@@ -21,6 +21,7 @@ mod health;
 mod intake;
 mod route;
 mod spare;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::event::Parser;
 use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service};
 use crate::ingest::{Engine, Entrance, Level, View};
+use crate::query::stream::Streams;
 use gate::{Admitted, Pass, Reads};
 use intake::Intake;
 use route::Route;
@@ -50,6 +52,7 @@ struct Shared {
     gate: Arc<Gate>,
     reads: Reads,
     view: View,
+    streams: Streams,
     spare: spare::Spare,
     budget: budget::Budget,
     /// The answer to a single event at level `journaled`: the hot one.
@@ -79,6 +82,7 @@ impl Api {
             batch_lines_bytes_max: (config.engine.journal_bytes_max / 2) as usize,
             gate,
             reads: Reads::new(config),
+            streams: Streams::start(view.clone(), &config.engine.log, config.stream, config.workers),
             view,
             spare: spare::Spare::new(),
             budget: budget::Budget::new(config.inflight_bytes_max),
@@ -139,6 +143,7 @@ impl Service for Session {
             Route::Batch => self.batch(request, output),
             Route::Behavior => self.behavior(request, output),
             Route::Health => self.health(may_read, output),
+            Route::Stream => self.stream(request, output),
         }
     }
 

@@ -9,6 +9,7 @@ pub enum Route {
     Batch,
     Behavior,
     Health,
+    Stream,
 }
 
 impl Route {
@@ -19,6 +20,7 @@ impl Route {
             "/api/metrics/events/batch" => Some(Route::Batch),
             "/api/metrics/behavior" => Some(Route::Behavior),
             "/api/metrics/behavior/health" => Some(Route::Health),
+            "/api/metrics/behavior/stream" => Some(Route::Stream),
             _ => None,
         }
     }
@@ -27,7 +29,7 @@ impl Route {
     pub fn side(self) -> Option<Side> {
         match self {
             Route::Event | Route::Batch => Some(Side::Write),
-            Route::Behavior => Some(Side::Read),
+            Route::Behavior | Route::Stream => Some(Side::Read),
             Route::Health => None,
         }
     }
@@ -36,7 +38,7 @@ impl Route {
     pub fn takes(self, method: &str) -> bool {
         match self {
             Route::Event | Route::Batch => method == "POST",
-            Route::Behavior | Route::Health => method == "GET" || method == "HEAD",
+            Route::Behavior | Route::Health | Route::Stream => method == "GET" || method == "HEAD",
         }
     }
 
@@ -44,7 +46,7 @@ impl Route {
     pub fn methods(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST",
-            Route::Behavior | Route::Health => "GET, HEAD",
+            Route::Behavior | Route::Health | Route::Stream => "GET, HEAD",
         }
     }
 
@@ -52,7 +54,7 @@ impl Route {
     pub fn allow(self) -> &'static str {
         match self {
             Route::Event | Route::Batch => "POST, OPTIONS",
-            Route::Behavior | Route::Health => "GET, HEAD, OPTIONS",
+            Route::Behavior | Route::Health | Route::Stream => "GET, HEAD, OPTIONS",
         }
     }
 }

@@ -48,6 +48,7 @@ impl Writer {
         self.sequence = self.front.first_seq - 1 + tally.events();
         *shared.tally() = tally;
         shared.recent.extend(0, window.iter().map(Vec::as_slice));
+        self.tip_moved();
         shared.status.counted();
         tracing::info!(
             events = self.sequence,

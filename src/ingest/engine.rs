@@ -18,9 +18,11 @@ use super::recovery::{Recovered, recover};
 use super::rotation::Rotation;
 use super::space::Space;
 use super::sync_thread::SyncThread;
+use super::tip::Tip;
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
+use crate::log::cursor::Position;
 use crate::log::fs::Fs;
 use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
@@ -130,6 +132,10 @@ impl Engine {
             ticket: CachePadded::new(AtomicU64::new(0)),
             published: CachePadded::new(AtomicU64::new(catalog.front().base + live.length())),
             live_bytes: AtomicU64::new(live.length()),
+            tip: Tip::new(Position {
+                number: catalog.front().number,
+                offset: live.length(),
+            }),
             catalog: Arc::new(catalog),
             tally: Mutex::new(Tally::new(config.names_max)),
             rotation: Rotation::default(),
@@ -290,7 +296,7 @@ impl Entrance {
 /// What readers may look at.
 #[derive(Clone)]
 pub struct View {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl View {
@@ -342,6 +348,11 @@ impl View {
         let used = minted.saturating_sub(self.shared.space.free() as u64);
         let bytes = super::blocks::BLOCK_BYTES as u64;
         (used * bytes, minted * bytes, capacity * bytes)
+    }
+
+    /// What wakes coroutines that wait for a thread.
+    pub(crate) fn herald(&self) -> &Arc<Herald> {
+        &self.shared.herald
     }
 
     /// Frames committed and not yet published.

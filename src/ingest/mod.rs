@@ -56,6 +56,7 @@ mod status;
 mod sync_thread;
 #[cfg(test)]
 mod tests;
+mod tip;
 mod writer;
 
 use std::path::PathBuf;
@@ -72,11 +73,13 @@ use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::summary::Tally;
 pub use counters::{Counters, OTHER};
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
+pub(crate) use herald::Waiter;
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};
 pub use status::Status;
 pub use sync_thread::FsyncPolicy;
+pub use tip::End;
 
 /// What an acknowledgement promises; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,6 +160,8 @@ struct Shared {
     published: CachePadded<AtomicU64>,
     /// Bytes in the live file: stored by the writer, loaded by readers.
     live_bytes: AtomicU64,
+    /// Where the log ends, for those who follow it.
+    tip: tip::Tip,
     /// The sealed files.
     catalog: Arc<Catalog>,
     /// What is counted of the live file. Locked by the writer for each batch, by readers for a copy.

@@ -3,5 +3,6 @@
 //! Nothing here holds the writer back for longer than a copy of the window.
 
 mod snapshot;
+pub mod stream;
 
 pub use snapshot::snapshot;

@@ -13,6 +13,7 @@ pub mod log;
 pub mod moto;
 pub mod sealed;
 pub mod server;
+pub mod sse;
 pub mod vectors;
 
 use std::time::{Duration, Instant};
