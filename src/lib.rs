@@ -13,7 +13,7 @@
 //! | [`event`] | what an event is: validation, errors, the stored line | the connection's coroutine |
 //! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync, growth, deadlines: a thread each; waking: the herald coroutine |
 //! | [`log`] | the log on disk: append, rotation, sealed files and what is counted of them, the cursor that reads it, lock | the writer thread; before it, recovery; for sealed files the keeper thread, and a thread each that compresses and uploads |
-//! | [`query`] | the snapshot | the connection's coroutine |
+//! | [`query`] | the snapshot; the live stream | the connection's coroutine; the stream's feeder and its catch-up readers: a thread each |
 //!
 //! Dependencies point one way, in the order of the pipeline; the log knows nothing of HTTP, and of events
 //! how a line tells its name and its minute.

@@ -171,16 +171,15 @@ fn send(subscription: &Subscription, to: &mut StreamWriter<'_>) -> io::Result<bo
         }
         match subscription.turn(|text| to.collect(text)) {
             Turn::Taken if to.try_flush()? => subscription.sent(),
-            Turn::Taken => {
+            // A heartbeat, if anything.
+            Turn::None if to.try_flush()? => drop(to.wait(heart.left(now))?),
+            Turn::Taken | Turn::None => {
                 subscription.away();
                 if !to.flush_or_stop()? {
                     return Ok(false);
                 }
                 subscription.back();
             }
-            // A heartbeat, if anything.
-            Turn::None if !to.flush_or_stop()? => return Ok(false),
-            Turn::None => drop(to.wait(heart.left(now))?),
             Turn::Failed(error) => {
                 tracing::warn!(%error, "a subscriber's stream ends: the log cannot be read");
                 return Ok(false);

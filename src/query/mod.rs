@@ -1,4 +1,4 @@
-//! Reading what is stored: on the counts and the recent window that the writer keeps.
+//! Reading what is stored: on the counts and the recent window that the writer keeps, and on the log's files.
 //!
 //! Nothing here holds the writer back for longer than a copy of the window.
 

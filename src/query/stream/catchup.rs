@@ -18,7 +18,7 @@ use crate::event::facts_of_line;
 use crate::log::cursor::{Cursor, CursorError, Notice, Position, Start, Step};
 
 /// Bytes of the log that a job looks through for wanted events: a few milliseconds.
-const LOOK_BYTES: u64 = 4 << 20;
+const LOOK_BYTES: u64 = if cfg!(test) { 8 << 10 } else { 4 << 20 };
 /// Cursors that are kept. One takes 64 KiB, on a compressed file some megabytes.
 const KEPT_MAX: usize = 16;
 /// How long one is kept that nobody asks for.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::chunk::{Builder, Chunk};
 use super::filter::Filter;
-use super::{CHUNK_BYTES, Shared};
+use super::{CHUNK_BYTES, RING_BYTES_MAX, Shared};
 use crate::ingest::End;
 use crate::log::cursor::{Cursor, CursorError, Notice, Start, Step};
 
@@ -21,7 +21,7 @@ use crate::log::cursor::{Cursor, CursorError, Notice, Start, Step};
 const GATHER: Duration = Duration::from_millis(20);
 /// Bytes of text that are put into the ring at a time: an eighth of it, so that subscribers get at what is there while the
 /// feeder reads on.
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = super::RING_BYTES_MAX / 8;
 /// How long it sleeps at most. The log's files may be sealed, and removed, while nothing is stored; it should let go of them.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The pause after a failure to read.
@@ -61,6 +61,8 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
         end: start,
         all: Filter::of([]),
     };
+    // Less than that it may always be behind: it reads in batches.
+    let lag_max = shared.policy.lag_max.map(|max| max.max(RING_BYTES_MAX as u64));
     while !shared.is_stopping() && !shared.lock().rests() {
         let seen = shared.view.end();
         let began = Instant::now();
@@ -72,8 +74,11 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
         let lag = shared.view.bytes_behind(feed.end.at);
         if stop == Stop::Elsewhere {
             let at = feed.cursor.position();
+            if at < feed.end.at {
+                shared.lock().lose(at.number);
+            }
             feed.go_on(shared, End { at, next_seq: None });
-        } else if shared.policy.lag_max.is_some_and(|max| lag > max) {
+        } else if lag_max.is_some_and(|max| lag > max) {
             let end = shared.view.end();
             feed.cursor.go_to(end.at)?;
             feed.go_on(shared, end);

@@ -29,7 +29,7 @@ enum Stage {
     Queued,
     /// It has a turn.
     Turn,
-    /// Its peer does not read: it comes back by itself.
+    /// It would have a turn, but its peer does not read: it comes back by itself.
     Away,
     /// A catch-up reader reads for it.
     Reading,
@@ -54,6 +54,8 @@ struct Slot {
     filter: Arc<Filter>,
     wake: Option<Wake>,
     stage: Stage,
+    /// Its peer does not read, and it waits for that.
+    is_away: bool,
     /// Everything before has been taken.
     at: Position,
     /// The number of the event that is next, where it is known.
@@ -63,7 +65,7 @@ struct Slot {
     /// The next chunk to look at, while it is fed from the ring.
     next_chunk: Option<u64>,
     found: Option<Found>,
-    /// How near to the log's end it has come, in bytes.
+    /// How near to the log's end it has come, in bytes; within the ring is at the end.
     lag_min: u64,
 }
 
@@ -94,7 +96,7 @@ pub(super) struct State {
     end: Position,
     end_seq: Option<u64>,
     /// The feeder follows the log.
-    pub(super) is_fed: bool,
+    is_fed: bool,
     /// Turns that are given, of so many.
     turns: usize,
     turns_max: usize,
@@ -153,6 +155,7 @@ impl State {
             filter,
             wake: None,
             stage: Stage::Opening,
+            is_away: false,
             at,
             seq,
             is_seq_sought: false,
@@ -180,6 +183,12 @@ impl State {
             self.ring_bytes = 0;
         }
         !self.is_fed
+    }
+
+    /// Somebody has laid hands on the live file: who is in that file has to begin again, where the feeder does.
+    pub fn lose(&mut self, number: u64) {
+        let there = self.slots.values_mut().filter(|slot| slot.at.number >= number);
+        there.for_each(|slot| slot.found = Some(Found::Lost));
     }
 
     /// The feeder goes on at `end`, and what lies between is not in the ring: who was at its end is behind now.
@@ -244,6 +253,10 @@ impl State {
             if let Some(slot) = self.slots.get_mut(&id)
                 && slot.stage == Stage::Queued
             {
+                if slot.is_away {
+                    slot.stage = Stage::Away;
+                    continue;
+                }
                 slot.stage = Stage::Turn;
                 self.turns += 1;
                 wakes.extend(slot.wake.clone());
@@ -267,8 +280,20 @@ impl State {
         self.enqueue(id, Stage::Opening, wakes);
     }
 
+    /// The peer does not read: there are no turns for now, and one that it has is over.
+    pub fn go_away(&mut self, id: u64, wakes: &mut Vec<Wake>) {
+        let slot = self.slots.get_mut(&id).expect(THERE);
+        slot.is_away = true;
+        if slot.stage == Stage::Turn {
+            slot.stage = Stage::Away;
+            self.turns -= 1;
+            self.grant(wakes);
+        }
+    }
+
     /// The peer reads again.
     pub fn come_back(&mut self, id: u64, wakes: &mut Vec<Wake>) {
+        self.slots.get_mut(&id).expect(THERE).is_away = false;
         self.enqueue(id, Stage::Away, wakes);
     }
 
@@ -280,14 +305,13 @@ impl State {
         self.enqueue(id, Stage::Reading, wakes);
     }
 
-    /// The turn is over, with everything sent, or with a peer that does not read.
-    pub fn end_turn(&mut self, id: u64, is_sent: bool, wakes: &mut Vec<Wake>) {
+    /// The turn is over, and everything has been sent.
+    pub fn end_turn(&mut self, id: u64, wakes: &mut Vec<Wake>) {
         let next = self.next_chunk();
         let slot = self.slots.get_mut(&id).expect(THERE);
         debug_assert!(slot.stage == Stage::Turn, "a turn ends once");
         self.turns -= 1;
         slot.stage = match slot.next_chunk {
-            _ if !is_sent => Stage::Away,
             Some(number) if number == next && slot.found.is_none() => Stage::Idle,
             _ => Stage::Queued,
         };
@@ -323,6 +347,14 @@ impl State {
             Some(Found::Seq(seq)) => slot.seq = seq,
             None => {}
         }
+        if slot.next_chunk.is_none() && slot.at >= self.begin {
+            let before = self.chunks.partition_point(|chunk| chunk.end <= slot.at);
+            slot.next_chunk = Some(self.first_chunk + before as u64);
+        }
+        if let Some(number) = slot.next_chunk.filter(|number| *number >= self.first_chunk) {
+            return (self.take_from_ring(id, number), None);
+        }
+        slot.next_chunk = None;
         let lag = view.bytes_behind(slot.at);
         let is_behind = |max| lag > slot.lag_min.saturating_add(max);
         if self.lag_max.is_some_and(is_behind) {
@@ -334,19 +366,9 @@ impl State {
             return (self.leave_out(id, self.end, self.end_seq), None);
         }
         slot.lag_min = slot.lag_min.min(lag);
-        if slot.next_chunk.is_none() && slot.at >= self.begin {
-            let before = self.chunks.partition_point(|chunk| chunk.end <= slot.at);
-            slot.next_chunk = Some(self.first_chunk + before as u64);
-        }
-        match slot.next_chunk {
-            Some(number) if number >= self.first_chunk => (self.take_from_ring(id, number), None),
-            _ => {
-                slot.next_chunk = None;
-                let (at, filter) = (slot.at, Arc::clone(&slot.filter));
-                let job = Job::Read { id, at, filter };
-                (Taken::Nothing, Some(self.read(id, job, wakes)))
-            }
-        }
+        let (at, filter) = (slot.at, Arc::clone(&slot.filter));
+        let job = Job::Read { id, at, filter };
+        (Taken::Nothing, Some(self.read(id, job, wakes)))
     }
 
     fn take_from_ring(&mut self, id: u64, number: u64) -> Taken {
@@ -364,6 +386,7 @@ impl State {
             }
         }
         slot.next_chunk = Some(next);
+        slot.lag_min = 0;
         Taken::Chunks(chunks, from)
     }
 

@@ -20,8 +20,9 @@
 //!   thousand of them that are woken at once would stand before every request that comes meanwhile. One whose peer does not
 //!   read gives up his turn and waits on his own.
 //! - Who wants events of some names is not woken for others.
-//! - One who falls behind further than `lag_max` from where he was nearest to the end is moved on to it, and told so by a
-//!   `gap` with the number of events left out. Who has resumed far back may take his time: he is not to fall further back.
+//! - One who falls out of the ring, and behind further than `lag_max` from where he was nearest to the end, is moved on to it,
+//!   and told so by a `gap` with the number of events left out. Who has resumed far back may take his time: he is not to
+//!   fall further back.
 //!
 //! # Bounds
 //!
@@ -56,12 +57,13 @@ pub use filter::Filter;
 use hub::{State, Wake};
 pub use subscription::{Subscription, Turn};
 
-/// Memory of the ring: half a second of a hundred thousand events a second.
-const RING_BYTES_MAX: usize = 16 << 20;
+/// Memory of the ring: half a second of a hundred thousand events a second. Tests have a small one, so that a short log is
+/// longer.
+const RING_BYTES_MAX: usize = if cfg!(test) { 32 << 10 } else { 16 << 20 };
 /// Text of a chunk in the ring.
-const CHUNK_BYTES: usize = 32 << 10;
+const CHUNK_BYTES: usize = if cfg!(test) { 2 << 10 } else { 32 << 10 };
 /// What a subscriber sends in a turn: some 30 µs of a core.
-const TURN_BYTES: usize = 64 << 10;
+const TURN_BYTES: usize = 2 * CHUNK_BYTES;
 /// Turns at a time for each worker: one that runs, and one that is ready when it is done.
 const TURNS_A_WORKER: usize = 2;
 /// Threads that read for those who are behind. One may be busy with a compressed file for a second.
@@ -184,7 +186,10 @@ impl Streams {
                 return Err(NotSubscribed::Full);
             }
             let (at, seq) = match from {
-                Some(at) if at != end.at => (at, None),
+                // Where a file begins, its summary says which number its first event has.
+                Some(at) if at != end.at => {
+                    (at, shared.view.first_seq_of(at.number).filter(|_| at.offset == 0))
+                }
                 _ => (end.at, end.next_seq),
             };
             let id = state.enter(Arc::clone(&filter), at, seq, end);

@@ -85,14 +85,12 @@ impl Subscription {
 
     /// The turn is over, and everything has been sent.
     pub fn sent(&self) {
-        self.shared
-            .change(|state, wakes| state.end_turn(self.id, true, wakes));
+        self.shared.change(|state, wakes| state.end_turn(self.id, wakes));
     }
 
-    /// The turn is over, and the peer has to read first.
+    /// The peer has to read first: a turn that one has is over. Also without one.
     pub fn away(&self) {
-        self.shared
-            .change(|state, wakes| state.end_turn(self.id, false, wakes));
+        self.shared.change(|state, wakes| state.go_away(self.id, wakes));
     }
 
     /// The peer has read.
