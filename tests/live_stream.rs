@@ -290,7 +290,8 @@ fn one_who_lags_too_far_is_told_how_many_events_he_misses() {
     await_true("everybody to be told", || sse::status(&server).1 == 0);
     post_numbered(&server, end, 3, 10);
     let readers = readers.map(|reader| reader.join().unwrap());
-    assert_eq!(sse::status(&server).2, readers.iter().map(|(gaps, _)| gaps).sum());
+    let told: u64 = readers.iter().map(|(gaps, _)| gaps).sum();
+    assert_eq!(sse::status(&server).2, told);
     // The id of what came last is good to resume with.
     let [(_, from_the_end), ..] = &readers;
     let mut again = Sse::resume(&server, "", from_the_end.last_id.as_ref().unwrap());
