@@ -26,6 +26,7 @@ impl Session {
         let status = view.status();
         let can_store = shared.can_store();
         let (used, bytes, bytes_max) = view.journal_bytes();
+        let stream = shared.streams.status();
         let mut body = json!({
             "ok": can_store,
             "ring_capacity": view.recent().capacity(),
@@ -59,6 +60,11 @@ impl Session {
                     "used_bytes": used,
                     "bytes": bytes,
                     "bytes_max": bytes_max,
+                },
+                "stream": {
+                    "subscribers": stream.subscribers,
+                    "lag_bytes_max": stream.lag_bytes_max,
+                    "gaps": stream.gaps,
                 },
             })
         };

@@ -29,6 +29,7 @@ mod read;
 mod refusal;
 mod route;
 mod spare;
+mod stream;
 mod timeseries;
 
 use std::sync::Arc;
@@ -43,6 +44,7 @@ use crate::event::Parser;
 use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service, Traffic};
 use crate::ingest::{Engine, Entrance, Level, View};
 use crate::query::readers::Readers;
+use crate::query::stream::Streams;
 use gate::{Admitted, Pass, Reads};
 use intake::Intake;
 use route::Route;
@@ -64,6 +66,7 @@ struct Shared {
     reads: Reads,
     view: View,
     readers: Readers,
+    streams: Streams,
     spare: spare::Spare,
     budget: budget::Budget,
     /// What is counted of the connections, and how many there may be.
@@ -104,6 +107,7 @@ impl Api {
             gate,
             reads: Reads::new(config),
             readers: Readers::start(&view, read::QUEUE_MAX).expect("the system starts threads"),
+            streams: Streams::start(view.clone(), &config.engine.log, config.stream, config.workers),
             view,
             spare: spare::Spare::new(),
             budget: budget::Budget::new(config.inflight_bytes_max),
@@ -183,6 +187,7 @@ impl Service for Session {
             Route::OpenApi => openapi::answer(&self.shared, output),
             Route::Docs => docs::answer(output),
             Route::File(file) => self.file(file, request, output),
+            Route::Stream => self.stream(request, output),
         }
     }
 

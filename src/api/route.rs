@@ -13,6 +13,7 @@ pub enum Route {
     Timeseries,
     Funnel,
     Health,
+    Stream,
     Metrics,
     OpenApi,
     Docs,
@@ -31,13 +32,14 @@ const _: () = assert!(
 
 impl Route {
     /// All but the files.
-    pub const ALL: [Route; 9] = [
+    pub const ALL: [Route; 10] = [
         Route::Event,
         Route::Batch,
         Route::Behavior,
         Route::Timeseries,
         Route::Funnel,
         Route::Health,
+        Route::Stream,
         Route::Metrics,
         Route::OpenApi,
         Route::Docs,
@@ -52,6 +54,7 @@ impl Route {
             "/api/metrics/behavior/timeseries" => Some(Route::Timeseries),
             "/api/metrics/behavior/funnel" => Some(Route::Funnel),
             "/api/metrics/behavior/health" => Some(Route::Health),
+            "/api/metrics/behavior/stream" => Some(Route::Stream),
             "/metrics" => Some(Route::Metrics),
             "/openapi.json" => Some(Route::OpenApi),
             "/docs" => Some(Route::Docs),
@@ -68,6 +71,7 @@ impl Route {
             Route::Timeseries => "/api/metrics/behavior/timeseries",
             Route::Funnel => "/api/metrics/behavior/funnel",
             Route::Health => "/api/metrics/behavior/health",
+            Route::Stream => "/api/metrics/behavior/stream",
             Route::Metrics => "/metrics",
             Route::OpenApi => "/openapi.json",
             Route::Docs => "/docs",
@@ -80,7 +84,9 @@ impl Route {
     pub fn side(self) -> Option<Side> {
         match self {
             Route::Event | Route::Batch => Some(Side::Write),
-            Route::Behavior | Route::Timeseries | Route::Funnel | Route::Metrics => Some(Side::Read),
+            Route::Behavior | Route::Timeseries | Route::Funnel | Route::Stream | Route::Metrics => {
+                Some(Side::Read)
+            }
             Route::Health | Route::OpenApi | Route::Docs | Route::File(_) => None,
         }
     }
@@ -122,9 +128,10 @@ impl Route {
             Some(Route::Timeseries) => 3,
             Some(Route::Funnel) => 4,
             Some(Route::Health) => 5,
-            Some(Route::Metrics) => 6,
-            Some(Route::OpenApi) => 7,
-            Some(Route::Docs) => 8,
+            Some(Route::Stream) => 6,
+            Some(Route::Metrics) => 7,
+            Some(Route::OpenApi) => 8,
+            Some(Route::Docs) => 9,
         };
         KIND_OF_OTHERS + 1 + place
     }

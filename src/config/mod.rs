@@ -24,6 +24,7 @@ use crate::log::keeper::KeepPolicy;
 use crate::log::keeper::archive::store::ArchiveUrl;
 use crate::log::keeper::compress::Compression;
 use crate::log::keeper::retain::Retention;
+use crate::query::stream::StreamPolicy;
 pub use bind::Bind;
 use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
@@ -98,6 +99,8 @@ pub struct Config {
     pub inflight_bytes_max: usize,
     /// Longest stored line with its newline, in bytes.
     pub line_bytes_max: usize,
+    /// How many may follow the live stream, and how slowly.
+    pub stream: StreamPolicy,
     /// Whether everybody may use the read side, wherever it is listened on, and without a key.
     pub public_reads: bool,
     /// Keys for writing; without any everybody may.
@@ -275,6 +278,14 @@ impl Config {
             inflight_bytes_max: get!("METRICS_INFLIGHT_BYTES_MAX", |text| size(text, 1 << 20, 1 << 40))
                 as usize,
             line_bytes_max: get!("METRICS_LINE_BYTES_MAX", |text| size(text, 1 << 10, 1 << 20)) as usize,
+            stream: StreamPolicy {
+                subscribers_max: get!("METRICS_STREAM_SUBSCRIBERS_MAX", |text| whole(text, 0, 1_000_000)),
+                lag_max: get!("METRICS_STREAM_LAG_MAX", |text| or_off(text, |text| size(
+                    text,
+                    64 << 10,
+                    1 << 50
+                ))),
+            },
             public_reads: get!("METRICS_PUBLIC_READS", switch),
             write_keys: key_source("METRICS_WRITE_KEYS", "METRICS_WRITE_KEYS_FILE", "write")?,
             read_keys: key_source("METRICS_READ_KEYS", "METRICS_READ_KEYS_FILE", "read")?,

@@ -346,6 +346,23 @@ pub const SETTINGS: &[Setting] = &[
         help: "Event names counted apart; further ones are counted as `__other__`",
     },
     Setting {
+        variable: "METRICS_STREAM_SUBSCRIBERS_MAX",
+        flag: "stream-subscribers-max",
+        value: "COUNT",
+        default: "2000",
+        help: "Subscribers of the live stream at a time; the surplus is answered 503. Each takes some 12 KiB, and one that \
+               does not read what it is sent 64 KiB more",
+    },
+    Setting {
+        variable: "METRICS_STREAM_LAG_MAX",
+        flag: "stream-lag-max",
+        value: "SIZE",
+        default: "256MiB",
+        help: "How much of the log a subscriber of the live stream may fall behind before it is told how many events it misses \
+               and goes on at the end; `off`: it may lag however far. It lags on the disk, where what is further behind than \
+               METRICS_PAGE_CACHE has to be read again; the default is a file of the log",
+    },
+    Setting {
         variable: "METRICS_PUBLIC_READS",
         flag: "public-reads",
         value: "SWITCH",

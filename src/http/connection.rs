@@ -315,9 +315,18 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(());
         };
         self.flush()?;
-        let bytes = stream::run(stream, &mut self.wire)?;
-        self.output.report_stream(bytes, &mut self.service);
-        Ok(())
+        // A stream may last for days, and needs neither.
+        self.wire.spare(&mut self.input);
+        self.output.shrink();
+        let streamed = stream::run(stream, &mut self.wire)?;
+        self.output.report_stream(streamed.bytes, &mut self.service);
+        match streamed.is_whole {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "a streamed answer was cut short",
+            )),
+        }
     }
 
     /// Waits for more of a head, or for the next one; `false` when the connection ends instead.

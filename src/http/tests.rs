@@ -15,6 +15,9 @@ mod timeouts;
 /// Far beyond what any step takes: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Pieces of `/collect`, of 70,001 bytes each: more than sockets take.
+const COLLECTED: usize = 200;
+
 /// Answers by path; see `call`.
 struct TestService {
     scratch: Vec<u8>,
@@ -104,6 +107,24 @@ impl Service for TestService {
                         }
                     }
                     to.write_all(b"over")
+                };
+                output.stream(200, "text/plain", &[], Box::new(produce));
+            }
+            "/collect" => {
+                let refused = self.gate.words.clone();
+                let produce = move |to: &mut StreamWriter<'_>| {
+                    for number in 0..COLLECTED as u8 {
+                        to.collect(&[number; 70_000]);
+                        to.collect(b"|");
+                        if !to.try_flush()? {
+                            refused.fetch_add(1, Ordering::AcqRel);
+                            if !to.flush_or_stop()? {
+                                to.cut();
+                                return Ok(());
+                            }
+                        }
+                    }
+                    Ok(())
                 };
                 output.stream(200, "text/plain", &[], Box::new(produce));
             }
@@ -638,6 +659,54 @@ fn streamed_answers_are_chunked_and_in_order() {
         "{:?}",
         client.bytes
     );
+}
+
+#[test]
+fn what_is_collected_leaves_as_the_peer_reads_it() {
+    let gate = Gate::default();
+    let refused = gate.words.clone();
+    let server = start_with(gate, Limits::default());
+    let mut expected = Vec::new();
+    for number in 0..COLLECTED as u8 {
+        expected.extend_from_slice(&[number; 70_000]);
+        expected.push(b'|');
+    }
+    for version in ["1.1", "1.0"] {
+        let mut client = Client::new(&server);
+        client.send(format!("GET /collect HTTP/{version}\r\nHost: a\r\n\r\n"));
+        while refused.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        assert!(client.answer().body == expected, "HTTP/{version}");
+        refused.store(0, Ordering::Release);
+    }
+}
+
+#[test]
+fn a_stopping_server_does_not_wait_for_a_stream_that_nobody_reads() {
+    let (reports, reported) = mpsc::channel();
+    let gate = Gate {
+        reports: Some(reports),
+        ..Gate::default()
+    };
+    let refused = gate.words.clone();
+    let limits = Limits {
+        write_timeout: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let server = start_with(gate, limits);
+    let mut client = Client::new(&server);
+    client.send(get("/collect"));
+    while refused.load(Ordering::Acquire) == 0 {
+        std::thread::yield_now();
+    }
+    server.stop_accepting();
+    assert!(server.join(PATIENCE));
+    // What had left is reported, and the body has no end.
+    while client.read_more() > 0 {}
+    let report = reported.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(report, (200, client.bytes.len() as u64, true));
+    assert!(!client.bytes.ends_with(b"0\r\n\r\n"));
 }
 
 #[test]

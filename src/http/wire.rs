@@ -125,6 +125,17 @@ pub(super) enum Awaited {
     Body { kept: usize, unpacked: Option<usize> },
 }
 
+/// What a write does when the socket takes no more for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It waits until the socket does.
+    Waits,
+    /// It waits, but not in a server that stops.
+    WaitsUnlessStopping,
+    /// It comes back.
+    Returns,
+}
+
 /// How a wait for input ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filled {
@@ -326,29 +337,44 @@ impl<S: Socket> Wire<S> {
     /// Writes everything; parks the coroutine while the peer does not read, which it may do for so long. After a failure
     /// nothing is written any more.
     pub(super) fn write_all(&mut self, from: &[u8]) -> io::Result<()> {
+        self.write_some(from, Refused::Waits).map(drop)
+    }
+
+    /// As [`Wire::write_all`], but says how many bytes have left when the socket takes no more, or when the server stops,
+    /// as `refused` asks for.
+    pub(super) fn write_some(&mut self, from: &[u8], refused: Refused) -> io::Result<usize> {
         if self.write_failed {
             return Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
                 "an earlier write has failed",
             ));
         }
-        let written = self.write_on(from);
+        let written = self.write_on(from, refused);
         self.write_failed = written.is_err();
         written
     }
 
-    fn write_on(&mut self, mut from: &[u8]) -> io::Result<()> {
+    fn write_on(&mut self, from: &[u8], refused: Refused) -> io::Result<usize> {
+        let mut left = from;
         // Until when the peer may leave so many bytes unread that the socket has taken and not sent.
         let mut stalled: Option<(usize, Time)> = None;
-        while !from.is_empty() {
-            match self.socket.write(from) {
+        while !left.is_empty() {
+            match self.socket.write(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.watch.control.traffic.sent(self.watch.lane, count);
-                    from = &from[count..];
+                    left = &left[count..];
                     stalled = None;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let is_over = match refused {
+                        Refused::Waits => false,
+                        Refused::WaitsUnlessStopping => self.is_stopping(),
+                        Refused::Returns => true,
+                    };
+                    if is_over {
+                        break;
+                    }
                     let unsent = self.socket.unsent();
                     let until = match stalled {
                         Some((before, until)) if unsent >= before => until,
@@ -364,7 +390,7 @@ impl<S: Socket> Wire<S> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(from.len() - left.len())
     }
 
     /// Parks until somebody wakes the connection, its socket changes, or `timeout` has passed. Whether the server goes on;

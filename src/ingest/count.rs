@@ -57,6 +57,7 @@ impl Writer {
             file: self.live.file().cloned(),
         };
         shared.recent.lock().extend(0, window.iter().map(Vec::as_slice));
+        self.tip_moved();
         shared.status.counted();
         tracing::info!(
             events = self.sequence,

@@ -19,10 +19,12 @@ use super::recovery::{Recovered, recover};
 use super::rotation::Rotation;
 use super::space::Space;
 use super::sync_thread::SyncThread;
+use super::tip::Tip;
 use super::vitals::{Monitor, Vitals};
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
+use crate::log::cursor::Position;
 use crate::log::fs::Fs;
 use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
@@ -134,6 +136,10 @@ impl Engine {
             ticket: CachePadded::new(AtomicU64::new(0)),
             published: CachePadded::new(AtomicU64::new(catalog.front().base + live.length())),
             live_bytes: AtomicU64::new(live.length()),
+            tip: Tip::new(Position {
+                number: catalog.front().number,
+                offset: live.length(),
+            }),
             catalog: Arc::new(catalog),
             live: Mutex::new(Live::new(config.names_max)),
             rotation: Rotation::default(),

@@ -58,6 +58,7 @@ mod status;
 mod sync_thread;
 #[cfg(test)]
 mod tests;
+mod tip;
 pub mod vitals;
 mod writer;
 
@@ -75,13 +76,14 @@ use crate::log::keeper::archive::ArchiveStatus;
 pub use counters::{Counters, OTHER, ranked};
 pub use cut::Cut;
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
-pub(crate) use herald::Herald;
+pub(crate) use herald::{Herald, Waiter};
 pub use numbered::NUMBER_BYTES_MAX;
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};
 pub use status::Status;
 pub use sync_thread::FsyncPolicy;
+pub use tip::End;
 
 /// What an acknowledgement promises; each level includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +164,8 @@ struct Shared {
     published: CachePadded<AtomicU64>,
     /// Bytes in the live file: stored by the writer, loaded by readers.
     live_bytes: AtomicU64,
+    /// Where the log ends, for those who follow it.
+    tip: tip::Tip,
     /// The sealed files.
     catalog: Arc<Catalog>,
     /// The live file and what is counted of it. Locked by the writer for each batch, by readers for a copy.

@@ -196,6 +196,7 @@ impl Writer {
         (self.since, self.not_before, self.put_off) = (None, None, 0);
         self.shared.live_bytes.store(0, Ordering::Release);
         self.shared.rotation.begun(None);
+        self.tip_moved();
         self.sync_thread
             .turn_to(self.live.file(), is_synced, &self.shared.herald);
         segment

@@ -26,6 +26,7 @@ use super::{Level, Shared};
 use crate::failpoint;
 use crate::log::LiveFile;
 use crate::log::catalog::Front;
+use crate::log::cursor::Position;
 use crate::log::keeper::Keeper;
 
 /// Slices a `writev` takes at the most (`IOV_MAX` of Linux).
@@ -184,6 +185,7 @@ impl Writer {
         self.count_batch(lines);
         let first_sequence = self.sequence + 1;
         self.sequence += lines as u64;
+        self.tip_moved();
         self.tell_waiters(first_sequence);
         self.sync_thread.published(self.live.file(), self.live.length());
         shared.space.give_back(self.batch.drain(..).flat_map(|frame| {
@@ -192,6 +194,15 @@ impl Writer {
             frame.into_blocks()
         }));
         Ok(())
+    }
+
+    /// Tells where the log ends now.
+    pub(super) fn tip_moved(&self) {
+        let end = Position {
+            number: self.front.number,
+            offset: self.live.length(),
+        };
+        self.shared.tip.moved(end, self.sequence + 1);
     }
 
     /// Gives each frame its place, and its lines their numbers.

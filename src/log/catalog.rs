@@ -150,6 +150,13 @@ impl Catalog {
         segments.clone()
     }
 
+    /// The segment of that number, if anything is known of it.
+    pub fn segment(&self, number: u64) -> Option<Arc<Segment>> {
+        let segments = self.segments.read().expect("no holder of this lock panics");
+        let at = segments.binary_search_by_key(&number, |segment| segment.summary.number);
+        at.ok().map(|at| Arc::clone(&segments[at]))
+    }
+
     /// Adds the file that has just been sealed.
     pub fn add(&self, summary: Summary) -> Arc<Segment> {
         let base = self.front().base;

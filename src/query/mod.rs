@@ -28,6 +28,7 @@ pub mod funnel;
 pub mod readers;
 mod scan;
 mod snapshot;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod timeseries;

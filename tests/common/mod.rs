@@ -16,6 +16,7 @@ pub mod moto;
 pub mod oracle;
 pub mod sealed;
 pub mod server;
+pub mod sse;
 pub mod vectors;
 
 use std::time::{Duration, Instant};
