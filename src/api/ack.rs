@@ -54,10 +54,9 @@ impl Shared {
                 level
             }
         };
-        if level == Level::Synced && self.view.status().has_sync_failed() {
-            let sentence =
-                "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
-            output.detail(503, &[], sentence);
+        if level == Level::Synced && self.view.status().is_sync_failing() {
+            let sentence = "The log could not be synced to the disk; `synced` is refused until it can.";
+            output.detail(503, &[error::RETRY_AFTER], sentence);
             return None;
         }
         Some(level)

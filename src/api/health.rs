@@ -13,8 +13,8 @@ impl Session {
         let shared = &self.shared;
         let view = &shared.view;
         let status = view.status();
-        // Events acknowledged by default only when they are synced cannot be stored once syncing has failed.
-        let can_sync = shared.ack < Level::Synced || !status.has_sync_failed();
+        // Events acknowledged by default only when they are synced cannot be stored while the log cannot be synced.
+        let can_sync = shared.ack < Level::Synced || !status.is_sync_failing();
         let can_store = can_sync && !status.is_log_failing() && !status.is_refusing();
         let (used, bytes, bytes_max) = view.journal_bytes();
         let mut body = json!({
@@ -31,6 +31,8 @@ impl Session {
                 "sealed_files": view.sealed_files(),
                 "synced_bytes": status.synced_bytes(),
                 "error": status.log_error(),
+                "sync_fails": status.is_sync_failing(),
+                "sync_failures": status.sync_failures(),
                 "sync_error": status.sync_error(),
             },
             "journal": {

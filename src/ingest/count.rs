@@ -46,7 +46,10 @@ impl Writer {
             shared.counters.add(name, count);
         }
         self.sequence = self.front.first_seq - 1 + tally.events();
+        let checksum = tally.checksum();
         *shared.tally() = tally;
+        self.sync_thread
+            .published(self.live.file(), self.live.length(), checksum);
         shared.recent.extend(0, window.iter().map(Vec::as_slice));
         shared.status.counted();
         tracing::info!(

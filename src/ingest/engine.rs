@@ -25,6 +25,7 @@ use crate::log::fs::Fs;
 use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::lock::{Lock, LockError};
+use crate::log::rescue;
 use crate::log::segment::Family;
 use crate::log::summary::Tally;
 use crate::log::{LiveFile, Sight};
@@ -60,7 +61,7 @@ impl std::error::Error for OpenError {}
 pub enum Outcome {
     /// Everything is in the log, and on the disk.
     Clean,
-    /// Everything is in the log; the last sync failed.
+    /// Everything is in the log; not all of it is known to be on the disk.
     NotSynced,
     /// Some events are left in the journal; the next start brings them into the log.
     LeftInJournal,
@@ -100,6 +101,7 @@ impl Engine {
         }
         let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
         let family = Family::of(&log);
+        rescue::heal_all(&*fs, &family).map_err(failed("write again what a failed sync left in doubt of"))?;
         let catalog = Catalog::open(Arc::clone(&fs), family, config.names_max)
             .map_err(failed("read the sealed files of"))?;
         let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
@@ -149,7 +151,7 @@ impl Engine {
         shared.space.give_back(first.into_iter());
         let file = live.file().cloned();
         let directory = shared.catalog.family().directory();
-        let sync_thread = SyncThread::new(&shared.config, (Arc::clone(&fs), directory), file, live.length());
+        let sync_thread = SyncThread::new(&shared.config, (Arc::clone(&fs), directory), file);
         let sync_thread = Arc::new(sync_thread);
         let clock = Arc::clone(&shared);
         let (keeper, keeping) = Keeper::start(
@@ -176,9 +178,7 @@ impl Engine {
         let herald = Arc::clone(&shared.herald);
         Ok(Engine {
             writer: thread("floodgate-write", move || writer.run()),
-            syncer: thread("floodgate-sync", move || {
-                synced.run(&for_syncer.status, &for_syncer.herald)
-            }),
+            syncer: thread("floodgate-sync", move || synced.run(&for_syncer)),
             timekeeper: thread("floodgate-time", move || herald.keep_time()),
             grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
             keeper,

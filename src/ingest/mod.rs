@@ -26,7 +26,7 @@
 //! # When it is full, when the disk fails
 //!
 //! Producers wait for blocks and are then refused ([`Refused::Full`]); nothing is dropped. `writer.rs` says what happens
-//! while the log cannot be written, `sync_thread.rs` what a failed sync means.
+//! while the log cannot be written, `doubt.rs` after a failed sync.
 //!
 //! # Coroutines and threads
 //!
@@ -38,6 +38,7 @@ mod completion;
 mod count;
 mod counters;
 mod doorbell;
+mod doubt;
 mod engine;
 mod frame;
 mod growth;

@@ -175,11 +175,12 @@ impl Writer {
             .store(self.front.base + self.live.length(), Ordering::Release);
         shared.live_bytes.store(self.live.length(), Ordering::Release);
         let lines: usize = self.batch.iter().map(|frame| frame.lines).sum();
-        self.count_batch(lines);
+        let checksum = self.count_batch(lines);
         let first_sequence = self.sequence + 1;
         self.sequence += lines as u64;
         self.tell_waiters(first_sequence);
-        self.sync_thread.published(self.live.file(), self.live.length());
+        self.sync_thread
+            .published(self.live.file(), self.live.length(), checksum);
         shared.space.give_back(self.batch.drain(..).flat_map(|frame| {
             region.header(frame.head()).free();
             failpoint::hit("publish.freed");
@@ -248,7 +249,8 @@ impl Writer {
         result
     }
 
-    fn count_batch(&mut self, lines: usize) {
+    /// Counts the batch; answers the file's checksum with it.
+    fn count_batch(&mut self, lines: usize) -> u32 {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
         let mut tally = shared.tally();
@@ -260,6 +262,7 @@ impl Writer {
                 tally.add_events(name, Some(minute), count);
             });
         }
+        let checksum = tally.checksum();
         drop(tally);
         let mut skip = lines.saturating_sub(shared.recent.capacity());
         let mut first = 0;
@@ -270,6 +273,7 @@ impl Writer {
         shared
             .recent
             .extend(skip, stored(region, &self.batch, &self.numbered, first));
+        checksum
     }
 
     fn tell_waiters(&mut self, mut sequence: u64) {

@@ -167,7 +167,7 @@ impl Catalog {
         segment
             .summary
             .write(&*self.fs, &self.family.summary(segment.id()))?;
-        self.fs.sync_directory(self.family.directory())
+        Ok(self.fs.sync_directory(self.family.directory())?)
     }
 
     /// Opens a sealed file where it is, unpacked; `None` if it has gone.

@@ -42,6 +42,7 @@ pub mod keeper;
 mod lines;
 mod live;
 pub mod lock;
+pub mod rescue;
 pub mod segment;
 pub mod summary;
 #[cfg(test)]

@@ -150,6 +150,11 @@ impl Tally {
         self.bytes
     }
 
+    /// CRC-32C of the bytes counted.
+    pub fn checksum(&self) -> u32 {
+        self.crc32c
+    }
+
     /// Events counted.
     pub fn events(&self) -> u64 {
         self.events
