@@ -12,7 +12,7 @@ use super::writer::{GaveUp, Writer};
 use crate::event::facts_of_line;
 use crate::log::catalog::Segment;
 use crate::log::summary::Tally;
-use crate::log::{FileRange, for_each_line};
+use crate::log::{FileRange, for_each_line, seq_of};
 
 /// Time between two words in the log about how far it is.
 const WORD_EVERY: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl Writer {
         for (name, count) in tally.by_name() {
             shared.counters.add(name, count);
         }
-        self.sequence = self.front.first_seq - 1 + tally.events();
+        self.sequence = self.front.first_seq - 1 + tally.events() + tally.skipped();
         let checksum = tally.checksum();
         *shared.tally() = tally;
         self.sync_thread
@@ -69,7 +69,12 @@ impl Writer {
             return Ok((Tally::new(names_max), window));
         };
         let mut from = Progress::new(FileRange::new(&**file, 0, self.live.length()), self.live.length());
-        let (tally, _) = Tally::of(&mut from, names_max, |line| keep(&mut window, capacity, line))?;
+        let mut last = 0;
+        let (mut tally, _) = Tally::of(&mut from, names_max, |line| {
+            last = seq_of(line).unwrap_or(last);
+            keep(&mut window, capacity, line);
+        })?;
+        tally.numbered_up_to(self.front.first_seq, last);
         if window.len() < capacity {
             self.fill_from_sealed(&mut window);
         }

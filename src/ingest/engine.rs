@@ -21,10 +21,11 @@ use super::sync_thread::SyncThread;
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
-use crate::log::fs::Fs;
+use crate::log::fs::{Fs, OsFs};
 use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::lock::{Lock, LockError};
+use crate::log::mend::mend;
 use crate::log::rescue;
 use crate::log::segment::Family;
 use crate::log::summary::Tally;
@@ -97,18 +98,21 @@ impl Engine {
             move |error| OpenError::Io(what, error)
         };
         if let Some(directory) = log.parent() {
-            std::fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
+            make_directories(directory).map_err(failed("create the directory of"))?;
         }
         let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
         let family = Family::of(&log);
         rescue::heal_all(&*fs, &family).map_err(failed("write again what a failed sync left in doubt of"))?;
         let catalog = Catalog::open(Arc::clone(&fs), family, config.names_max)
             .map_err(failed("read the sealed files of"))?;
-        let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
         let remains = match &config.journal {
             Place::File(path) => Remains::open(path, &log).map_err(OpenError::Journal)?,
             Place::Memory => None,
         };
+        if may_power_have_gone(&config.journal, remains.as_ref()) {
+            mend(&*fs, &log).map_err(failed("mend"))?;
+        }
+        let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
         let recovered = recover(remains.as_ref(), &mut live, &catalog, config.line_seq)
             .map_err(failed("bring the journal's events into"))?;
         drop(remains);
@@ -347,6 +351,27 @@ impl View {
     /// Frames committed and not yet published.
     pub fn ring_depth(&self) -> usize {
         self.shared.ring.len()
+    }
+}
+
+/// Makes a directory and those it lies in, as far as they are missing, and has their entries on the disk.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let missing = path
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+    let missing: Vec<&Path> = missing.collect();
+    missing
+        .into_iter()
+        .rev()
+        .try_for_each(|path| OsFs.make_directory(path))
+}
+
+/// Whether the log may be as a power cut left it. A clean stop leaves an empty journal; where there is none nobody knows.
+fn may_power_have_gone(place: &Place, remains: Option<&Remains>) -> bool {
+    match (place, remains) {
+        (_, Some(remains)) => remains.rebooted,
+        (Place::File(path), None) => !path.exists(),
+        (Place::Memory, None) => true,
     }
 }
 

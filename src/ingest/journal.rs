@@ -76,16 +76,25 @@ impl Journal {
                 file: None,
             });
         };
+        // Wherever a link of that name leads.
+        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let mut aside = path.clone().into_os_string();
+        aside.push(".new");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(path)?;
-        if let Err(error) = file.write_all_at(&Preface::of(log).encode(), 0) {
-            // Half a preface would be refused by the next start as no journal.
-            file.set_len(0).ok();
+            .open(&aside)?;
+        // Half a preface, or one that the power took, would be refused by the next start as no journal: it gets its name when
+        // it is on the disk.
+        let made = file
+            .write_all_at(&Preface::of(log).encode(), 0)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&aside, &path));
+        if let Err(error) = made {
+            std::fs::remove_file(&aside).ok();
             return Err(error);
         }
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;

@@ -29,7 +29,7 @@ use super::numbered::{number, split};
 use crate::event::facts_of_line;
 use crate::failpoint;
 use crate::log::catalog::Catalog;
-use crate::log::{Ending, FileRange, LiveFile, for_each_line, torn};
+use crate::log::{Ending, FileRange, LiveFile, for_each_line, seq_of, torn};
 
 /// What recovery found and did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -351,18 +351,23 @@ impl Numbers<'_> {
             (true, Some(next)) => next,
             (true, None) => *self
                 .next
-                .insert(self.catalog.front().first_seq + events_in(live)?),
+                .insert(next_number(self.catalog.front().first_seq, live)?),
         })
     }
 }
 
-fn events_in(live: &LiveFile) -> io::Result<u64> {
-    let Some(file) = live.file() else { return Ok(0) };
-    let mut events = 0;
+/// The number of the next line; `first` is the live file's first.
+fn next_number(first: u64, live: &LiveFile) -> io::Result<u64> {
+    let Some(file) = live.file() else { return Ok(first) };
+    let (mut next, mut last) = (first, 0);
     for_each_line(&mut FileRange::new(&**file, 0, live.length()), |line| {
-        events += u64::from(facts_of_line(line).is_some());
+        if facts_of_line(line).is_some() {
+            next += 1;
+            last = seq_of(line).unwrap_or(last);
+        }
     })?;
-    Ok(events)
+    // A power cut may have taken lines before the last one.
+    Ok(next.max(last + 1))
 }
 
 /// Notes, for a recovery after this one, that a line of `frame` is at that position, unless that is known to look from there

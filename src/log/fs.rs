@@ -14,6 +14,8 @@ use rustix::fs::{Advice, CWD, RenameFlags};
 
 #[cfg(test)]
 pub mod faulty;
+#[cfg(test)]
+pub mod power;
 
 /// A file that only grows.
 ///

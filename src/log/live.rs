@@ -131,15 +131,14 @@ impl LiveFile {
             self.put_in_place()?;
         }
         if self.is_entry_unsynced {
-            let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            self.fs.sync_directory(directory.unwrap_or(Path::new(".")))?;
+            self.fs.sync_directory(self.directory())?;
             self.is_entry_unsynced = false;
         }
         Ok(())
     }
 
     /// Seals the file: it gets the name `sealed`, and a new one, empty, its place. The new one is open before anything is
-    /// renamed. The caller sees to it that the entries get onto the disk.
+    /// renamed. The caller sees to it that the new one's entry gets onto the disk.
     ///
     /// # Errors
     /// What creating or renaming says. The file is then as it was and may be appended to.
@@ -156,6 +155,11 @@ impl LiveFile {
             return Err(error);
         }
         failpoint::hit("rotate.sealed");
+        // Before the new file takes the name: a disk that had only that would have lost the old one.
+        if let Err(error) = self.fs.sync_directory(self.directory()) {
+            let error = io::Error::from(error);
+            tracing::warn!(%error, "the new name of the log's file is not known to be on the disk yet");
+        }
         self.turn_to(next);
         Ok(())
     }
@@ -224,6 +228,11 @@ impl LiveFile {
         self.staged = false;
         self.is_entry_unsynced = true;
         Ok(())
+    }
+
+    fn directory(&self) -> &Path {
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        directory.unwrap_or(Path::new("."))
     }
 
     fn staging(&self) -> PathBuf {

@@ -314,9 +314,10 @@ fn a_directory_that_cannot_be_opened_is_no_failed_sync() {
         (0, None)
     );
     // One that the disk does not take is.
-    fs.set(|faults| faults.directory_syncs = 1);
+    fs.set(|faults| faults.directory_syncs = u32::MAX);
     engine.rotate();
     until(|| view.status().sync_failures() > 0);
+    fs.set(|faults| faults.directory_syncs = 0);
     until(|| !view.status().is_sync_failing());
     produce(&engine.entrance(), 3, 3, Level::Synced);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);

@@ -2,6 +2,7 @@
 
 mod engine;
 mod faults;
+mod power;
 mod recovery;
 
 use std::path::Path;

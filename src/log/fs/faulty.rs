@@ -68,7 +68,7 @@ struct FaultyFile {
 }
 
 /// The time at which everything happens here.
-fn always() -> SystemTime {
+pub(super) fn always() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
 
