@@ -113,8 +113,9 @@ impl SyncThread {
         if work.is_demanded {
             return (self.rescue(work, shared), None);
         }
-        drop(work);
+        // With the lock, so that it cannot be for the next file.
         shared.rotation.request();
+        drop(work);
         shared.doorbell.ring(true);
         work = self.work();
         if work.failure.is_some() && !work.is_demanded && !work.stopping {

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{MmapOptions, MmapRaw};
 
 use super::blocks::{BLOCK_BYTES, Block, PREFACE_BYTES, Region};
+use crate::log::fs::{Fs, OsFs};
 
 /// Bytes by which the journal grows: one publish interval of a fast machine fits many times, and zeros of this size are
 /// written and synced in a few milliseconds.
@@ -77,7 +78,7 @@ impl Journal {
             });
         };
         // Wherever a link of that name leads.
-        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
         let mut aside = path.clone().into_os_string();
         aside.push(".new");
         let file = OpenOptions::new()
@@ -92,7 +93,8 @@ impl Journal {
         let made = file
             .write_all_at(&Preface::of(log).encode(), 0)
             .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&aside, &path));
+            .and_then(|()| std::fs::rename(&aside, &path))
+            .and_then(|()| Ok(OsFs.sync_directory(path.parent().unwrap_or(Path::new("/")))?));
         if let Err(error) = made {
             std::fs::remove_file(&aside).ok();
             return Err(error);

@@ -9,7 +9,8 @@
 //! {"torn":true                         }
 //! ```
 //!
-//! Damage is what cannot be text: a NUL byte, or bytes that are no UTF-8. All else is left as it is.
+//! Damage is what cannot be text: a NUL byte, or bytes that are no UTF-8. All else is left as it is, also an event right behind
+//! a hole that has its newline before it: where a process was killed after a failed sync, that one may be synced.
 //!
 //! Owner: the thread that opens the engine, before anything is read, and only where the power may have gone since the log
 //! was written. It reads the file once, at the speed at which memory is searched.
@@ -17,8 +18,11 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde::de::IgnoredAny;
+
 use super::fs::Fs;
 use super::lines::{Ending, for_each_line};
+use crate::event::facts_of_line;
 
 const BEGIN: &[u8] = b"{\"torn\":true";
 const END: &[u8] = b"}\n";
@@ -45,10 +49,11 @@ pub fn mend(fs: &dyn Fs, path: &Path) -> io::Result<usize> {
         return Ok(0);
     };
     let holes = find(&mut file)?;
+    let length = fs.stat(path)?.map_or(0, |stat| stat.bytes);
     for hole in &holes {
         let (mut at, mut left) = (hole.start, hole.end - hole.start);
         while left > 0 {
-            let filling = filling(left);
+            let filling = filling(left, hole.end == length);
             fs.write_again(path, at, &mut &filling[..])?;
             at += filling.len() as u64;
             left -= left.min(filling.len() as u64);
@@ -66,44 +71,65 @@ pub fn mend(fs: &dyn Fs, path: &Path) -> io::Result<usize> {
 fn find(file: &mut dyn Read) -> io::Result<Vec<Hole>> {
     let mut holes: Vec<Hole> = Vec::new();
     let mut at = 0;
-    let mut look = |line: &[u8], end: u64, is_cut: bool| {
-        let is_next = holes.last().is_some_and(|hole| hole.end == at);
-        // One that is too short to say so takes the line behind it along, which came later still.
-        let is_short = holes
-            .last()
-            .is_some_and(|hole| hole.end - hole.start < LINE_BYTES_MIN);
-        match holes.last_mut() {
-            Some(hole) if is_next && (is_short || is_damaged(line, is_cut)) => hole.end = end,
-            _ if is_damaged(line, is_cut) => holes.push(Hole { start: at, end }),
-            _ => {}
+    let mut look = |line: &[u8], is_cut: bool| {
+        let end = at + line.len() as u64 + u64::from(!is_cut);
+        if let Some(damaged) = damaged_bytes(line, is_cut) {
+            let hole_end = damaged.map_or(end, |bytes| at + bytes as u64);
+            match holes.last_mut().filter(|hole| hole.end == at) {
+                Some(hole) => hole.end = hole_end,
+                None => holes.push(Hole {
+                    start: at,
+                    end: hole_end,
+                }),
+            }
         }
         at = end;
     };
-    let mut length = 0;
-    let ending = for_each_line(file, |line| {
-        length += line.len() as u64 + 1;
-        look(line, length, false);
-    })?;
+    let ending = for_each_line(file, |line| look(line, false))?;
     if let Ending::Torn(cut) = ending {
-        look(&cut, length + cut.len() as u64, true);
+        look(&cut, true);
     }
     Ok(holes)
 }
 
-fn is_damaged(line: &[u8], is_cut: bool) -> bool {
-    let is_text = match std::str::from_utf8(line) {
-        Ok(_) => true,
-        // Cut within a character.
-        Err(error) => is_cut && error.error_len().is_none(),
-    };
-    !is_text || memchr::memchr(0, line).is_some() || (is_cut && line[0] != b'{')
+/// Whether a line is damaged, and if so, how much of it: `None` is all.
+fn damaged_bytes(line: &[u8], is_cut: bool) -> Option<Option<usize>> {
+    let mut read = 0;
+    let mut damage_end = memchr::memrchr(0, line).map_or(0, |at| at + 1);
+    // Text is the rule, and is found to be so fast.
+    if std::str::from_utf8(line).is_err() {
+        for chunk in line.utf8_chunks() {
+            read += chunk.valid().len() + chunk.invalid().len();
+            let is_begun = |error: std::str::Utf8Error| error.error_len().is_none();
+            match std::str::from_utf8(chunk.invalid()) {
+                Ok(_) => {}
+                // The end may be cut within a character.
+                Err(error) if is_cut && read == line.len() && is_begun(error) => {}
+                Err(_) => damage_end = damage_end.max(read),
+            }
+        }
+    }
+    if damage_end == 0 {
+        return (is_cut && line[0] != b'{').then_some(None);
+    }
+    // A line behind the damage is whole: only the newline before it is gone.
+    let rest = &line[damage_end..];
+    let is_whole =
+        !is_cut && facts_of_line(rest).is_some() && serde_json::from_slice::<IgnoredAny>(rest).is_ok();
+    Some(is_whole.then_some(damage_end))
 }
 
-/// Lines for the next bytes of a hole with so many left. At the end of the file they may be more than are left.
-fn filling(left: u64) -> Vec<u8> {
+/// Lines for the next bytes of a hole with so many left. At the end of the file, where it may grow, they may be more than that.
+fn filling(left: u64, is_end: bool) -> Vec<u8> {
     let mut lines = Vec::new();
     let mut left = left;
     while left > 0 && (lines.len() as u64) < WRITTEN_AT_ONCE {
+        if left < LINE_BYTES_MIN && !is_end {
+            // No line of ours is so short, and no page: but if there is such a hole, a blank line is all that fits.
+            lines.resize(lines.len() + left as usize - 1, b' ');
+            lines.push(b'\n');
+            break;
+        }
         let mut bytes = left.clamp(LINE_BYTES_MIN, LINE_BYTES_MAX);
         if (1..LINE_BYTES_MIN).contains(&left.saturating_sub(bytes)) {
             bytes -= LINE_BYTES_MIN;
@@ -136,24 +162,40 @@ mod tests {
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
+    fn event(name: &str) -> String {
+        format!(
+            "{{\"visitor_id\":\"visitor\",\"event\":\"{name}\",\"timestamp\":\"2025-10-09T12:34:56Z\",\"metadata\":{{}},\"user_agent\":null}}\n"
+        )
+    }
+
     #[test]
     fn holes_are_filled_wherever_they_are_and_nothing_else_is_touched() {
-        let text = b"{\"a\":1}\n{\"b\":\"second\"}\n{\"c\":\"\xC3\xA9\"}\n{\"d\":4}\n";
-        assert_eq!(mended(text), (0, text.to_vec()));
+        let text = ["a", "é", "c", "d"].map(event).concat().into_bytes();
+        assert_eq!(mended(&text), (0, text.clone()));
         for start in 0..text.len() {
-            for end in start + 1..=text.len() {
-                for byte in [0, 0xFF] {
-                    let mut damaged = text.to_vec();
-                    damaged[start..end].fill(byte);
-                    let (holes, after) = mended(&damaged);
-                    assert_eq!(holes, 1);
-                    let first = text[..start].iter().rposition(|byte| *byte == b'\n');
-                    let whole = first.map_or(0, |newline| newline + 1);
-                    assert!(after.starts_with(&text[..whole]));
-                    assert!(after.len() == text.len() || after[whole..].len() == LINE_BYTES_MIN as usize);
-                    let marked = lines(&after[whole..]);
-                    assert_eq!(marked[0]["torn"], true);
-                }
+            for end in (start + 1..=text.len()).filter(|end| end % 3 == 0 || end - start > text.len() - 40) {
+                let byte = [0, 0xFF][end % 2];
+                let mut damaged = text.clone();
+                damaged[start..end].fill(byte);
+                let (holes, after) = mended(&damaged);
+                assert_eq!(holes, 1);
+                let before = text[..start].iter().rposition(|byte| *byte == b'\n');
+                let before = before.map_or(0, |newline| newline + 1);
+                // What begins right behind the hole is whole, whether or not its newline before is.
+                let behind = match text[end - 1] {
+                    b'\n' => end,
+                    _ => {
+                        end + text[end..]
+                            .iter()
+                            .position(|byte| *byte == b'\n')
+                            .map_or(0, |at| at + 1)
+                    }
+                };
+                assert_eq!(after[..before], text[..before]);
+                assert!(after.ends_with(&text[behind..]), "{start}..{end}");
+                assert_eq!(after.len(), text.len().max(before + LINE_BYTES_MIN as usize));
+                let filled = &after[before..after.len() - (text.len() - behind)];
+                assert!(lines(filled).iter().all(|line| line["torn"] == true));
             }
         }
     }
@@ -180,6 +222,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_only_cut_is_left_to_be_completed() {
+        assert_eq!(mended(b"{\"a\":1}\n{\"b\":\"\xFF").0, 1);
         for cut in [&b"{\"a\":1}\n{\"b\":\"\xC3"[..], b"{", b"{\"a\":1}\n{\"b"] {
             assert_eq!(mended(cut), (0, cut.to_vec()));
         }

@@ -153,32 +153,38 @@ impl Story {
     }
 
     /// Opens the log; a start that fails for want of a sync is made again.
-    fn open(&self, fs: &Power) -> Engine {
-        let engine = Engine::open(self.config.clone(), Arc::new(fs.clone())).or_else(|_| {
+    fn open(&self, fs: &Power, rotates: bool) -> Engine {
+        let mut config = self.config.clone();
+        if !rotates {
+            config.rotation.bytes = None;
+        }
+        let engine = Engine::open(config.clone(), Arc::new(fs.clone())).or_else(|_| {
             fs.set_sync_fails(0);
-            Engine::open(self.config.clone(), Arc::new(fs.clone()))
+            Engine::open(config, Arc::new(fs.clone()))
         });
         let engine = engine.unwrap_or_else(|error| panic!("{}: {error}", self.name));
         until(|| !engine.view().is_recovering());
         engine
     }
 
-    /// A life of the log: events at all levels, rotations, failed syncs. Answers the disks that there may be after it.
+    /// A life of the log: events at all levels, rotations, failed syncs, starts. Answers the disks that there may be after it.
     fn live(&mut self, disk: &Disk) -> Vec<Disk> {
         let sync_fails = [0, 0, 40, 120][self.below(4) as usize];
         let fs = self.mount(disk, sync_fails, 14);
-        let engine = self.open(&fs);
-        let mut producer = engine.entrance().producer();
-        for _ in 0..10 + self.below(25) {
-            match self.below(12) {
-                0 => engine.rotate(),
-                1 => producer.publish(PATIENCE),
-                2 if self.below(2) == 0 => fs.set_sync_fails(0),
-                _ => self.commit(&mut producer),
+        for _ in 0..1 + self.below(2) {
+            let engine = self.open(&fs, true);
+            let mut producer = engine.entrance().producer();
+            for _ in 0..5 + self.below(20) {
+                match self.below(12) {
+                    0 => engine.rotate(),
+                    1 => producer.publish(PATIENCE),
+                    2 => fs.set_sync_fails([0, sync_fails][self.below(2) as usize]),
+                    _ => self.commit(&mut producer),
+                }
             }
+            drop(producer);
+            engine.close(Instant::now() + PATIENCE, true);
         }
-        drop(producer);
-        engine.close(Instant::now() + PATIENCE, true);
         self.disks(fs.moments())
     }
 
@@ -256,7 +262,8 @@ impl Story {
         let _before = Shown("before", self.mount(disk, 0, 0));
         let fs = self.mount(disk, 0, if depth > 0 { 3 } else { 0 });
         let _after = Shown("after", fs.clone());
-        let engine = self.open(&fs);
+        // Nothing is sealed while it is looked at.
+        let engine = self.open(&fs, false);
         let events = self.check_files(&fs, &disk.synced);
         let counted: u64 = engine
             .view()
