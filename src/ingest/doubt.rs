@@ -15,6 +15,8 @@
 //! - If the fresh file cannot be written either, it is tried again with pauses that double from 1 s to a minute, and so is
 //!   a second failure in a row. Meanwhile the writer goes on in the old file, whatever its size: events are taken at the
 //!   lower levels, and what is in doubt grows on the disk only.
+//! - A process that dies meanwhile leaves an empty file `metrics.doubt`: the next one begins with the whole live file in
+//!   doubt.
 //! - What cannot be read back as it was written is lost. That is told, and the log goes on with the next file.
 
 use std::io;
@@ -39,6 +41,8 @@ pub(super) struct Failure {
     is_lost: bool,
     /// Whether all that is in doubt has been written again at some time.
     is_rescued: bool,
+    /// Whether a process after this one would know of it.
+    is_marked: bool,
 }
 
 impl Work {
@@ -49,6 +53,7 @@ impl Work {
             before: self.synced_checksum,
             is_lost: false,
             is_rescued: false,
+            is_marked: false,
         };
         self.failure = Some(failure);
         self.pause();
@@ -90,12 +95,28 @@ impl SyncThread {
         mut work: MutexGuard<'a, Work>,
         shared: &Shared,
     ) -> (MutexGuard<'a, Work>, Option<bool>) {
+        if let Some(failure) = work.failure.as_mut().filter(|failure| !failure.is_marked) {
+            failure.is_marked = true;
+            drop(work);
+            self.mark(shared);
+            work = self.work();
+            return (work, None);
+        }
+        if !work.is_counted {
+            let is_stopping = work.stopping;
+            work = if is_stopping {
+                work
+            } else {
+                self.wait(work, ASK_AGAIN)
+            };
+            return (work, is_stopping.then_some(false));
+        }
         if work.published == 0 {
-            // The entry of a file with nothing in it: nothing can have been lost.
+            // A file with nothing in it: nothing can have been lost, and its entry may be synced again.
             match work.time_left().filter(|_| !work.stopping) {
                 Some(left) => work = self.wait(work, left),
                 None if work.stopping => return (work, Some(true)),
-                None => work.failure = None,
+                None => (work.failure, work.is_entry_new) = (None, true),
             }
             return (work, None);
         }
@@ -122,6 +143,33 @@ impl SyncThread {
             work = self.wait(work, ASK_AGAIN);
         }
         (work, None)
+    }
+
+    /// Takes over what an earlier process left in doubt.
+    pub fn take_over(&self, shared: &Shared) -> io::Result<()> {
+        if self.fs.stat(&shared.catalog.family().doubt())?.is_some() {
+            let error = io::Error::other("an earlier process could not sync it");
+            self.work().fail(&error, shared);
+        }
+        Ok(())
+    }
+
+    /// Leaves a word for a process after this one. It is not on the disk, and need not be: after a restart of the machine the
+    /// file is looked through in any case.
+    fn mark(&self, shared: &Shared) {
+        if let Err(error) = self.fs.create(&shared.catalog.family().doubt()) {
+            tracing::warn!(%error, "a start after a crash would not know that the log could not be synced");
+        }
+    }
+
+    /// Nothing is in doubt any more.
+    pub(super) fn unmark(&self, shared: &Shared) {
+        match self.fs.remove(&shared.catalog.family().doubt()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "the next start will take the log for one that could not be synced");
+            }
+            _ => {}
+        }
     }
 
     /// Writes what is in doubt again, while the writer rests or has ended.

@@ -177,6 +177,9 @@ impl Engine {
             Arc::clone(&sync_thread),
             Arc::clone(&keeper),
         );
+        sync_thread
+            .take_over(&shared)
+            .map_err(|error| OpenError::Io("look at the log's directory".into(), error))?;
         let (for_syncer, for_grower) = (Arc::clone(&shared), Arc::clone(&shared));
         let synced = Arc::clone(&sync_thread);
         let herald = Arc::clone(&shared.herald);
@@ -248,10 +251,15 @@ impl Engine {
         if all_written != Some(true) {
             return Outcome::LeftInJournal;
         }
-        if quiet && let Err(error) = self.shared.journal.discard() {
+        let is_synced = synced == Some(true);
+        // The next start has to know that the log may not be on the disk.
+        if quiet
+            && is_synced
+            && let Err(error) = self.shared.journal.discard()
+        {
             tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
         }
-        if synced == Some(true) {
+        if is_synced {
             Outcome::Clean
         } else {
             Outcome::NotSynced

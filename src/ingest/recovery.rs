@@ -298,7 +298,7 @@ fn append_missing_lines(
         let mut rest = FileRange::new(&**file, start, live.length());
         for_each_line(&mut rest, |line| found(&mut missing, line))?;
     }
-    complete_missing_line(remains, &frames, front, &mut missing, live, recovered)?;
+    complete_missing_line(remains, &frames, numbers, &mut missing, live, recovered)?;
     close_torn_line(live, recovered)?;
     for frame in &frames {
         for line in frame.each_line() {
@@ -389,7 +389,7 @@ fn place_before(remains: &Remains, frame: &Found<'_>, position: u64) {
 fn complete_missing_line(
     remains: &Remains,
     frames: &[Found<'_>],
-    front: u64,
+    numbers: &Numbers<'_>,
     missing: &mut HashMap<&[u8], u64>,
     live: &mut LiveFile,
     recovered: &mut Recovered,
@@ -397,9 +397,9 @@ fn complete_missing_line(
     let Some(cut) = torn_line(live)? else {
         return Ok(());
     };
-    // What is cut within its number is closed.
+    // What is cut before or within its number is closed.
     let (number, begun) = split(&cut);
-    if number.is_none() && cut.starts_with(b"{\"seq\"") {
+    if number.is_none() && (numbers.line_seq || cut.starts_with(b"{\"seq\"")) {
         return Ok(());
     }
     for frame in frames {
@@ -409,6 +409,7 @@ fn complete_missing_line(
             continue;
         };
         *missing.get_mut(line).expect("every line was counted") -= 1;
+        let front = numbers.catalog.front().base;
         place_before(remains, frame, front + live.length() - cut.len() as u64);
         append(live, &[&line[begun.len()..], b"\n"].concat())?;
         recovered.events += 1;

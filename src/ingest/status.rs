@@ -94,12 +94,14 @@ impl Status {
         *self.refused.lock().expect("no holder of this lock panics") = Some(Instant::now());
     }
 
-    /// The log is on the disk up to byte `end`.
-    pub(super) fn synced(&self, end: u64) {
+    /// The log is on the disk up to byte `end`. Answers whether it could not be synced before.
+    pub(super) fn synced(&self, end: u64) -> bool {
         self.synced.store(end, Ordering::Relaxed);
-        if self.sync_fails.swap(false, Ordering::Relaxed) {
+        let has_failed = self.sync_fails.swap(false, Ordering::Relaxed);
+        if has_failed {
             tracing::info!("the log can be synced to the disk again");
         }
+        has_failed
     }
 
     /// The counts are known.

@@ -53,7 +53,8 @@ pub(super) struct Work {
     pub file: Option<Arc<dyn AppendFile>>,
     /// How many files there were before this one: a sync that was under way when the file changed says nothing of the new one.
     pub generation: u64,
-    /// Bytes in the file, and their CRC-32C.
+    /// Bytes in the file, and their CRC-32C; nobody knows before the file is counted.
+    pub is_counted: bool,
     pub published: u64,
     pub checksum: u32,
     /// Bytes that are on the disk, and their CRC-32C.
@@ -68,7 +69,7 @@ pub(super) struct Work {
     /// The writer waits for all of it, and rests.
     pub is_demanded: bool,
     /// The file has not been in its directory for long: the directory is synced before it.
-    is_entry_new: bool,
+    pub is_entry_new: bool,
     /// A sync of this file has failed: it is not synced any more.
     pub failure: Option<Failure>,
     /// Failures since the last sync of some bytes that succeeded.
@@ -96,6 +97,8 @@ impl SyncThread {
         file: Option<Arc<dyn AppendFile>>,
     ) -> SyncThread {
         let work = Work {
+            // Whoever made it may have died before its name was on the disk.
+            is_entry_new: file.is_some(),
             file,
             ..Work::default()
         };
@@ -116,7 +119,8 @@ impl SyncThread {
             work.file = file.cloned();
         }
         (work.published, work.checksum) = (length, checksum);
-        if !work.waiters.is_empty() || self.is_due(&work) {
+        let is_first = !std::mem::replace(&mut work.is_counted, true);
+        if is_first || !work.waiters.is_empty() || self.is_due(&work) {
             self.bell.notify_one();
         }
     }
@@ -147,6 +151,7 @@ impl SyncThread {
         *work = Work {
             generation: work.generation + 1,
             before,
+            is_counted: true,
             is_entry_new: file.is_some(),
             file: file.cloned(),
             failures_in_a_row: work.failures_in_a_row,
@@ -262,8 +267,13 @@ impl SyncThread {
                 if end > 0 {
                     work.failures_in_a_row = 0;
                 }
-                shared.status.synced(end);
+                let has_failed = shared.status.synced(end);
                 work.tell_waiters(end, true, &shared.herald);
+                if has_failed {
+                    drop(work);
+                    self.unmark(shared);
+                    work = self.work();
+                }
             }
             Err(DirectoryError::Open(error)) if !work.stopping => {
                 tracing::warn!(%error, "the log's directory cannot be opened to sync it; trying again");

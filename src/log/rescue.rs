@@ -22,7 +22,7 @@
 //! 1 MiB, however much is in doubt.
 
 use std::io::{self, BufRead, BufReader, IoSlice, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,12 +88,7 @@ pub fn write(fs: &dyn Fs, family: &Family, file: &dyn AppendFile, doubt: &Doubt)
     written
 }
 
-fn write_aside(
-    fs: &dyn Fs,
-    file: &dyn AppendFile,
-    doubt: &Doubt,
-    aside: &PathBuf,
-) -> Result<(), RescueError> {
+fn write_aside(fs: &dyn Fs, file: &dyn AppendFile, doubt: &Doubt, aside: &Path) -> Result<(), RescueError> {
     let to = fs.create(aside).map_err(RescueError::Io)?;
     let header = Header {
         number: doubt.number,
@@ -202,7 +197,7 @@ pub fn heal(fs: &dyn Fs, family: &Family, number: u64) -> io::Result<()> {
 }
 
 /// Reads a rescue file to its end, and believes it only if all of it is right.
-fn check(fs: &dyn Fs, path: &PathBuf) -> io::Result<Header> {
+fn check(fs: &dyn Fs, path: &Path) -> io::Result<Header> {
     let (header, mut body) = open(fs, path)?;
     let before = u32::from_str_radix(&header.crc32c_before, 16).map_err(|_| mismatch("it is damaged"))?;
     let (bytes, checksum) = checksum_of(&mut body, before)?;
@@ -212,7 +207,7 @@ fn check(fs: &dyn Fs, path: &PathBuf) -> io::Result<Header> {
     }
 }
 
-fn open(fs: &dyn Fs, path: &PathBuf) -> io::Result<(Header, impl Read)> {
+fn open(fs: &dyn Fs, path: &Path) -> io::Result<(Header, impl Read)> {
     let file = fs.open_read(path)?.ok_or(io::ErrorKind::NotFound)?;
     let mut file = BufReader::with_capacity(CHUNK_BYTES as usize, file);
     let mut line = Vec::new();

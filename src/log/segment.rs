@@ -131,6 +131,11 @@ impl Family {
         self.directory.join(joined(&[&self.stem, OsStr::new(&tail)]))
     }
 
+    /// The path of an empty file that says that something of the live file is in doubt.
+    pub fn doubt(&self) -> PathBuf {
+        self.directory.join(joined(&[&self.stem, OsStr::new(".doubt")]))
+    }
+
     /// The numbers of the files of which something was in doubt, in order.
     ///
     /// # Errors

@@ -264,6 +264,7 @@ impl Story {
         let _after = Shown("after", fs.clone());
         // Nothing is sealed while it is looked at.
         let engine = self.open(&fs, false);
+        until(|| !engine.view().status().is_sync_failing());
         let events = self.check_files(&fs, &disk.synced);
         let counted: u64 = engine
             .view()
