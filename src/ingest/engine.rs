@@ -102,6 +102,9 @@ impl Engine {
         }
         let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
         let family = Family::of(&log);
+        // What was written and could not be synced is for the next start to doubt.
+        let doubt = family.doubt();
+        let in_doubt = |_: &io::Error| drop(fs.create(&doubt));
         rescue::heal_all(&*fs, &family).map_err(failed("write again what a failed sync left in doubt of"))?;
         let catalog = Catalog::open(Arc::clone(&fs), family, config.names_max)
             .map_err(failed("read the sealed files of"))?;
@@ -110,10 +113,11 @@ impl Engine {
             Place::Memory => None,
         };
         if may_power_have_gone(&config.journal, remains.as_ref()) {
-            mend(&*fs, &log).map_err(failed("mend"))?;
+            mend(&*fs, &log).inspect_err(in_doubt).map_err(failed("mend"))?;
         }
         let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
         let recovered = recover(remains.as_ref(), &mut live, &catalog, config.line_seq)
+            .inspect_err(in_doubt)
             .map_err(failed("bring the journal's events into"))?;
         drop(remains);
         if let (true, Place::File(path)) = (recovered.damaged_frames > 0, &config.journal) {

@@ -19,6 +19,8 @@ pub struct LiveFile {
     staged: bool,
     /// The file was put in place, and its directory has not been synced since.
     is_entry_unsynced: bool,
+    /// The file before this one has its new name, and the directory has not been synced since.
+    is_seal_unsynced: bool,
     /// A call failed and nobody could say how long the file was after it.
     is_length_unknown: bool,
     length: u64,
@@ -67,6 +69,7 @@ impl LiveFile {
             file: None,
             staged: false,
             is_entry_unsynced: false,
+            is_seal_unsynced: false,
             is_length_unknown: false,
             length: 0,
         };
@@ -155,11 +158,7 @@ impl LiveFile {
             return Err(error);
         }
         failpoint::hit("rotate.sealed");
-        // Before the new file takes the name: a disk that had only that would have lost the old one.
-        if let Err(error) = self.fs.sync_directory(self.directory()) {
-            let error = io::Error::from(error);
-            tracing::warn!(%error, "the new name of the log's file is not known to be on the disk yet");
-        }
+        self.is_seal_unsynced = true;
         self.turn_to(next);
         Ok(())
     }
@@ -215,6 +214,11 @@ impl LiveFile {
 
     /// Renames the staging file, now with its first batch in it, to the log's path.
     fn put_in_place(&mut self) -> io::Result<()> {
+        if self.is_seal_unsynced {
+            // Before the new file takes the name: a disk that had only that would have lost the old one.
+            self.fs.sync_directory(self.directory())?;
+            self.is_seal_unsynced = false;
+        }
         let staging = self.staging();
         if let Err(error) = self.fs.rename_new(&staging, &self.path) {
             // An empty file that somebody made meanwhile (`touch`) may go; anything else is not ours to replace.

@@ -9,11 +9,11 @@
 //! {"torn":true                         }
 //! ```
 //!
-//! Damage is what cannot be text: a NUL byte, or bytes that are no UTF-8. All else is left as it is, also an event right behind
+//! Damage is what cannot be text (a NUL byte, or bytes that are no UTF-8), and what begins as an object and is none. All else is left as it is, also an event right behind
 //! a hole that has its newline before it: where a process was killed after a failed sync, that one may be synced.
 //!
 //! Owner: the thread that opens the engine, before anything is read, and only where the power may have gone since the log
-//! was written. It reads the file once, at the speed at which memory is searched.
+//! was written. It reads the file once.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -51,12 +51,15 @@ pub fn mend(fs: &dyn Fs, path: &Path) -> io::Result<usize> {
     let holes = find(&mut file)?;
     let length = fs.stat(path)?.map_or(0, |stat| stat.bytes);
     for hole in &holes {
-        let (mut at, mut left) = (hole.start, hole.end - hole.start);
-        while left > 0 {
-            let filling = filling(left, hole.end == length);
-            fs.write_again(path, at, &mut &filling[..])?;
-            at += filling.len() as u64;
-            left -= left.min(filling.len() as u64);
+        // Twice: when the power goes meanwhile, the next start finds NUL bytes, however much of it got to the disk.
+        for padding in [0, b' '] {
+            let (mut at, mut left) = (hole.start, hole.end - hole.start);
+            while left > 0 {
+                let filling = filling(left, hole.end == length, padding);
+                fs.write_again(path, at, &mut &filling[..])?;
+                at += filling.len() as u64;
+                left -= left.min(filling.len() as u64);
+            }
         }
         tracing::warn!(
             file = %path.display(),
@@ -109,24 +112,30 @@ fn damaged_bytes(line: &[u8], is_cut: bool) -> Option<Option<usize>> {
             }
         }
     }
+    let is_json = |line| serde_json::from_slice::<IgnoredAny>(line).is_ok();
+    let is_object = line.first() == Some(&b'{');
     if damage_end == 0 {
-        return (is_cut && line[0] != b'{').then_some(None);
+        let is_damaged = if is_cut {
+            !is_object
+        } else {
+            is_object && !is_json(line)
+        };
+        return is_damaged.then_some(None);
     }
     // A line behind the damage is whole: only the newline before it is gone.
     let rest = &line[damage_end..];
-    let is_whole =
-        !is_cut && facts_of_line(rest).is_some() && serde_json::from_slice::<IgnoredAny>(rest).is_ok();
+    let is_whole = !is_cut && facts_of_line(rest).is_some() && is_json(rest);
     Some(is_whole.then_some(damage_end))
 }
 
 /// Lines for the next bytes of a hole with so many left. At the end of the file, where it may grow, they may be more than that.
-fn filling(left: u64, is_end: bool) -> Vec<u8> {
+fn filling(left: u64, is_end: bool, padding: u8) -> Vec<u8> {
     let mut lines = Vec::new();
     let mut left = left;
     while left > 0 && (lines.len() as u64) < WRITTEN_AT_ONCE {
         if left < LINE_BYTES_MIN && !is_end {
             // No line of ours is so short, and no page: but if there is such a hole, a blank line is all that fits.
-            lines.resize(lines.len() + left as usize - 1, b' ');
+            lines.resize(lines.len() + left as usize - 1, padding);
             lines.push(b'\n');
             break;
         }
@@ -135,7 +144,7 @@ fn filling(left: u64, is_end: bool) -> Vec<u8> {
             bytes -= LINE_BYTES_MIN;
         }
         lines.extend_from_slice(BEGIN);
-        lines.resize(lines.len() + (bytes - LINE_BYTES_MIN) as usize, b' ');
+        lines.resize(lines.len() + (bytes - LINE_BYTES_MIN) as usize, padding);
         lines.extend_from_slice(END);
         left = left.saturating_sub(bytes);
     }
