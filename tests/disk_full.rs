@@ -240,7 +240,7 @@ fn a_full_disk_fills_the_journal_then_refuses_and_clears_by_itself() {
     assert_whole_lines(&launch.log());
     let scrape = Scrape::of(&mut client);
     assert_eq!(scrape.refused("journal_full"), sent.refused.len() as f64);
-    for (state, value) in [("ready", 0.0), ("log_failing", 1.0), ("sync_failed", 0.0)] {
+    for (state, value) in [("ready", 0.0), ("log_failing", 1.0), ("sync_failing", 0.0)] {
         assert_eq!(scrape.get(&format!("floodgate_{state}")), value, "{state}");
     }
     assert!(scrape.get("floodgate_ring_frames") > 0.0);

@@ -156,7 +156,7 @@ fn what_is_stored_is_counted_and_timed() {
         ("floodgate_journal_used_bytes", 0.0),
         ("floodgate_ready", 1.0),
         ("floodgate_log_failing", 0.0),
-        ("floodgate_sync_failed", 0.0),
+        ("floodgate_sync_failing", 0.0),
         ("floodgate_recovering", 0.0),
     ] {
         assert_eq!(scrape.get(name), value, "{name}");

@@ -51,11 +51,10 @@ impl Shared {
             asked.get_or_insert(level);
         }
         let level = asked.unwrap_or(self.ack);
-        if level == Level::Synced && self.view.status().has_sync_failed() {
+        if level == Level::Synced && self.view.status().is_sync_failing() {
             Shortage::Sync.count(output);
-            let sentence =
-                "The log could not be synced to the disk; `synced` is refused until the server is restarted.";
-            output.detail(503, &[], sentence);
+            let sentence = "The log could not be synced to the disk; `synced` is refused until it can.";
+            output.detail(503, &[error::RETRY_AFTER], sentence);
             return None;
         }
         Some(level)

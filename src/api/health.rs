@@ -11,8 +11,8 @@ impl Shared {
     /// Whether events can be stored.
     pub(super) fn can_store(&self) -> bool {
         let status = self.view.status();
-        // Events acknowledged by default only when they are synced cannot be stored once syncing has failed.
-        let can_sync = self.ack < Level::Synced || !status.has_sync_failed();
+        // Events acknowledged by default only when they are synced cannot be stored while the log cannot be synced.
+        let can_sync = self.ack < Level::Synced || !status.is_sync_failing();
         can_sync && !status.is_log_failing() && !status.is_refusing()
     }
 }
@@ -51,6 +51,8 @@ impl Session {
                     "sealed_files": view.sealed_files(),
                     "synced_bytes": status.synced_bytes(),
                     "error": status.log_error(),
+                    "sync_fails": status.is_sync_failing(),
+                    "sync_failures": status.sync_failures(),
                     "sync_error": status.sync_error(),
                 },
                 "journal": {

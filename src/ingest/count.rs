@@ -14,7 +14,7 @@ use crate::event::facts_of_line;
 use crate::log::catalog::Segment;
 use crate::log::fs::Source;
 use crate::log::summary::Tally;
-use crate::log::{Backwards, FileRange, for_each_line};
+use crate::log::{Backwards, FileRange, for_each_line, seq_of};
 
 /// Time between two words in the log about how far it is.
 const WORD_EVERY: Duration = Duration::from_secs(2);
@@ -51,11 +51,14 @@ impl Writer {
         for (name, count) in tally.by_name() {
             shared.counters.add(name, count);
         }
-        self.sequence = self.front.first_seq - 1 + tally.events();
+        self.sequence = self.front.first_seq - 1 + tally.events() + tally.skipped();
+        let checksum = tally.checksum();
         *shared.live() = Live {
             tally,
             file: self.live.file().cloned(),
         };
+        self.sync_thread
+            .published(self.live.file(), self.live.length(), checksum);
         shared.recent.lock().extend(0, window.iter().map(Vec::as_slice));
         self.tip_moved();
         shared.status.counted();
@@ -76,7 +79,12 @@ impl Writer {
             return Ok((Tally::new(names_max), window));
         };
         let mut from = Progress::new(FileRange::new(&**file, 0, self.live.length()), self.live.length());
-        let (tally, _) = Tally::of(&mut from, names_max, |line| keep(&mut window, capacity, line))?;
+        let mut last = 0;
+        let (mut tally, _) = Tally::of(&mut from, names_max, |line| {
+            last = seq_of(line).unwrap_or(last);
+            keep(&mut window, capacity, line);
+        })?;
+        tally.numbered_up_to(self.front.first_seq, last);
         if window.len() < capacity {
             self.fill_from_sealed(&mut window);
         }

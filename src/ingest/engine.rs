@@ -25,10 +25,12 @@ use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
 use crate::log::cursor::Position;
-use crate::log::fs::Fs;
+use crate::log::fs::{Fs, OsFs};
 use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
 use crate::log::lock::{Lock, LockError};
+use crate::log::mend::mend;
+use crate::log::rescue;
 use crate::log::segment::Family;
 use crate::log::{LiveFile, Sight};
 
@@ -63,7 +65,7 @@ impl std::error::Error for OpenError {}
 pub enum Outcome {
     /// Everything is in the log, and on the disk.
     Clean,
-    /// Everything is in the log; the last sync failed.
+    /// Everything is in the log; not all of it is known to be on the disk.
     NotSynced,
     /// Some events are left in the journal; the next start brings them into the log.
     LeftInJournal,
@@ -101,19 +103,27 @@ impl Engine {
             move |error| OpenError::Io(what, error)
         };
         if let Some(directory) = log.parent() {
-            std::fs::create_dir_all(directory).map_err(failed("create the directory of"))?;
+            make_directories(directory).map_err(failed("create the directory of"))?;
         }
         let lock = Lock::acquire(&log).map_err(OpenError::Locked)?;
         let family = Family::of(&log);
         family.settle(&*fs).map_err(failed("look at the files of"))?;
+        // What was written and could not be synced is for the next start to doubt.
+        let doubt = family.doubt();
+        let in_doubt = |_: &io::Error| drop(fs.create(&doubt));
+        rescue::heal_all(&*fs, &family).map_err(failed("write again what a failed sync left in doubt of"))?;
         let catalog = Catalog::open(Arc::clone(&fs), family, config.names_max)
             .map_err(failed("read the sealed files of"))?;
-        let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
         let remains = match &config.journal {
             Place::File(path) => Remains::open(path, &log).map_err(OpenError::Journal)?,
             Place::Memory => None,
         };
+        if may_power_have_gone(&config.journal, remains.as_ref()) {
+            mend(&*fs, &log).inspect_err(in_doubt).map_err(failed("mend"))?;
+        }
+        let mut live = LiveFile::open(Arc::clone(&fs), &log).map_err(failed("open"))?;
         let recovered = recover(remains.as_ref(), &mut live, &catalog, config.line_seq)
+            .inspect_err(in_doubt)
             .map_err(failed("bring the journal's events into"))?;
         drop(remains);
         if let (true, Place::File(path)) = (recovered.damaged_frames > 0, &config.journal) {
@@ -160,7 +170,7 @@ impl Engine {
         shared.space.give_back(first.into_iter());
         let file = live.file().cloned();
         let directory = shared.catalog.family().directory();
-        let sync_thread = SyncThread::new(&shared.config, (Arc::clone(&fs), directory), file, live.length());
+        let sync_thread = SyncThread::new(&shared.config, (Arc::clone(&fs), directory), file);
         let sync_thread = Arc::new(sync_thread);
         let clock = Arc::clone(&shared);
         let (keeper, keeping) = Keeper::start(
@@ -182,14 +192,15 @@ impl Engine {
             Arc::clone(&sync_thread),
             Arc::clone(&keeper),
         );
+        sync_thread
+            .take_over(&shared)
+            .map_err(|error| OpenError::Io("look at the log's directory".into(), error))?;
         let (for_syncer, for_grower) = (Arc::clone(&shared), Arc::clone(&shared));
         let synced = Arc::clone(&sync_thread);
         let herald = Arc::clone(&shared.herald);
         Ok(Engine {
             writer: thread("floodgate-write", move || writer.run()),
-            syncer: thread("floodgate-sync", move || {
-                synced.run(&for_syncer.status, &for_syncer.herald)
-            }),
+            syncer: thread("floodgate-sync", move || synced.run(&for_syncer)),
             timekeeper: thread("floodgate-time", move || herald.keep_time()),
             grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
             keeper,
@@ -255,12 +266,17 @@ impl Engine {
         if all_written != Some(true) {
             return Outcome::LeftInJournal;
         }
-        if quiet && let Err(error) = self.shared.journal.discard() {
+        let is_synced = synced == Some(true);
+        // The next start has to know that the log may not be on the disk.
+        if quiet
+            && is_synced
+            && let Err(error) = self.shared.journal.discard()
+        {
             tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
         }
         if self.keeper.nameless() > 0 {
             Outcome::FileLost
-        } else if synced == Some(true) {
+        } else if is_synced {
             Outcome::Clean
         } else {
             Outcome::NotSynced
@@ -380,6 +396,27 @@ impl View {
     /// Frames committed and not yet published.
     pub fn ring_depth(&self) -> usize {
         self.shared.ring.len()
+    }
+}
+
+/// Makes a directory and those it lies in, as far as they are missing, and has their entries on the disk.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let missing = path
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+    let missing: Vec<&Path> = missing.collect();
+    missing
+        .into_iter()
+        .rev()
+        .try_for_each(|path| OsFs.make_directory(path))
+}
+
+/// Whether the log may be as a power cut left it. A clean stop leaves an empty journal; where there is none nobody knows.
+fn may_power_have_gone(place: &Place, remains: Option<&Remains>) -> bool {
+    match (place, remains) {
+        (_, Some(remains)) => remains.rebooted,
+        (Place::File(path), None) => !path.exists(),
+        (Place::Memory, None) => true,
     }
 }
 

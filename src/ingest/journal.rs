@@ -27,6 +27,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::blocks::{BLOCK_BYTES, Block, PREFACE_BYTES, Region};
+use crate::log::fs::{Fs, OsFs};
 
 /// Bytes by which the journal grows: one publish interval of a fast machine fits many times, and zeros of this size are
 /// written and synced in a few milliseconds.
@@ -77,16 +78,26 @@ impl Journal {
                 file: None,
             });
         };
+        // Wherever a link of that name leads.
+        let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
+        let mut aside = path.clone().into_os_string();
+        aside.push(".new");
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(path)?;
-        if let Err(error) = file.write_all_at(&Preface::of(log).encode(), 0) {
-            // Half a preface would be refused by the next start as no journal.
-            file.set_len(0).ok();
+            .open(&aside)?;
+        // Half a preface, or one that the power took, would be refused by the next start as no journal: it gets its name when
+        // it is on the disk.
+        let made = file
+            .write_all_at(&Preface::of(log).encode(), 0)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&aside, &path))
+            .and_then(|()| Ok(OsFs.sync_directory(path.parent().unwrap_or(Path::new("/")))?));
+        if let Err(error) = made {
+            std::fs::remove_file(&aside).ok();
             return Err(error);
         }
         let map = MmapOptions::new().len(bytes).map_raw(&file)?;

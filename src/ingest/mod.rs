@@ -26,7 +26,7 @@
 //! # When it is full, when the disk fails
 //!
 //! Producers wait for blocks and are then refused ([`Refused::Full`]); nothing is dropped. `writer.rs` says what happens
-//! while the log cannot be written, `sync_thread.rs` what a failed sync means.
+//! while the log cannot be written, `doubt.rs` after a failed sync.
 //!
 //! # Coroutines and threads
 //!
@@ -39,6 +39,7 @@ mod count;
 mod counters;
 mod cut;
 mod doorbell;
+mod doubt;
 mod engine;
 mod frame;
 mod growth;

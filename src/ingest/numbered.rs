@@ -5,6 +5,8 @@
 
 use std::io::Write;
 
+use crate::log::seq_of;
+
 const MEMBER: &[u8] = b"{\"seq\":";
 /// Bytes by which a number makes a line longer, at the most: the member for the brace, the digits of a `u64`, a comma.
 pub const NUMBER_BYTES_MAX: usize = MEMBER.len() - 1 + 20 + 1;
@@ -33,9 +35,9 @@ pub(super) fn number<'p>(pieces: impl Iterator<Item = &'p [u8]>, first: u64, out
 /// The number of a line, and what two lines have in common that differ in their number only.
 pub(super) fn split(line: &[u8]) -> (Option<u64>, &[u8]) {
     let numbered = || {
-        let rest = line.strip_prefix(MEMBER)?;
+        let number = seq_of(line)?;
+        let rest = &line[MEMBER.len()..];
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let number = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
         Some((Some(number), rest[digits..].strip_prefix(b",")?))
     };
     numbered().unwrap_or((None, line.strip_prefix(b"{").unwrap_or(line)))

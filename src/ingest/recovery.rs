@@ -29,7 +29,7 @@ use super::numbered::{number, split};
 use crate::event::facts_of_line;
 use crate::failpoint;
 use crate::log::catalog::Catalog;
-use crate::log::{Ending, FileRange, LiveFile, for_each_line, torn};
+use crate::log::{Ending, FileRange, LiveFile, for_each_line, seq_of, torn};
 
 /// What recovery found and did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -298,7 +298,7 @@ fn append_missing_lines(
         let mut rest = FileRange::new(&**file, start, live.length());
         for_each_line(&mut rest, |line| found(&mut missing, line))?;
     }
-    complete_missing_line(remains, &frames, front, &mut missing, live, recovered)?;
+    complete_missing_line(remains, &frames, numbers, &mut missing, live, recovered)?;
     close_torn_line(live, recovered)?;
     for frame in &frames {
         for line in frame.each_line() {
@@ -351,18 +351,23 @@ impl Numbers<'_> {
             (true, Some(next)) => next,
             (true, None) => *self
                 .next
-                .insert(self.catalog.front().first_seq + events_in(live)?),
+                .insert(next_number(self.catalog.front().first_seq, live)?),
         })
     }
 }
 
-fn events_in(live: &LiveFile) -> io::Result<u64> {
-    let Some(file) = live.file() else { return Ok(0) };
-    let mut events = 0;
+/// The number of the next line; `first` is the live file's first.
+fn next_number(first: u64, live: &LiveFile) -> io::Result<u64> {
+    let Some(file) = live.file() else { return Ok(first) };
+    let (mut next, mut last) = (first, 0);
     for_each_line(&mut FileRange::new(&**file, 0, live.length()), |line| {
-        events += u64::from(facts_of_line(line).is_some());
+        if facts_of_line(line).is_some() {
+            next += 1;
+            last = seq_of(line).unwrap_or(last);
+        }
     })?;
-    Ok(events)
+    // A power cut may have taken lines before the last one.
+    Ok(next.max(last + 1))
 }
 
 /// Notes, for a recovery after this one, that a line of `frame` is at that position, unless that is known to look from there
@@ -384,7 +389,7 @@ fn place_before(remains: &Remains, frame: &Found<'_>, position: u64) {
 fn complete_missing_line(
     remains: &Remains,
     frames: &[Found<'_>],
-    front: u64,
+    numbers: &Numbers<'_>,
     missing: &mut HashMap<&[u8], u64>,
     live: &mut LiveFile,
     recovered: &mut Recovered,
@@ -392,9 +397,9 @@ fn complete_missing_line(
     let Some(cut) = torn_line(live)? else {
         return Ok(());
     };
-    // What is cut within its number is closed.
+    // What is cut before or within its number is closed.
     let (number, begun) = split(&cut);
-    if number.is_none() && cut.starts_with(b"{\"seq\"") {
+    if number.is_none() && (numbers.line_seq || cut.starts_with(b"{\"seq\"")) {
         return Ok(());
     }
     for frame in frames {
@@ -404,6 +409,7 @@ fn complete_missing_line(
             continue;
         };
         *missing.get_mut(line).expect("every line was counted") -= 1;
+        let front = numbers.catalog.front().base;
         place_before(remains, frame, front + live.length() - cut.len() as u64);
         append(live, &[&line[begun.len()..], b"\n"].concat())?;
         recovered.events += 1;

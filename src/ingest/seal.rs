@@ -68,8 +68,11 @@ impl Writer {
         match self.seal(policy.rest) {
             Sealing::Done => self.shared.rotation.done(),
             Sealing::PutOff => {
-                self.not_before = Some(Instant::now() + RETRY);
-                self.put_off += 1;
+                let until = self.sync_thread.put_off_until();
+                if until.is_none() {
+                    self.put_off += 1;
+                }
+                self.not_before = Some(until.unwrap_or_else(|| Instant::now() + RETRY));
             }
             Sealing::Stopping => {}
         }
@@ -84,6 +87,9 @@ impl Writer {
 
     fn seal(&mut self, rest: Duration) -> Sealing {
         failpoint::hit("rotate.due");
+        if self.sync_thread.put_off_until().is_some() {
+            return Sealing::PutOff;
+        }
         self.sync_thread.demand();
         let rested = Instant::now() + rest;
         let given_up = rested + SYNC_GRACE * (1 << self.put_off.min(DOUBLINGS_MAX));
@@ -94,6 +100,9 @@ impl Writer {
             let now = Instant::now();
             if now >= rested && self.sync_thread.is_settled(self.live.length()) {
                 break;
+            }
+            if self.sync_thread.put_off_until().is_some() {
+                return Sealing::PutOff;
             }
             if now >= given_up {
                 tracing::warn!("the log's file is not sealed now: syncing it takes too long");
@@ -161,7 +170,8 @@ impl Writer {
             }
         }
         // Who waits for the disk is told the truth: a deleted file is nowhere yet.
-        let is_synced = sight == Sight::Moved && old.as_ref().is_some_and(|old| old.sync_data().is_ok());
+        let is_sound = sight != Sight::Deleted && !self.sync_thread.is_in_doubt();
+        let is_synced = is_sound && old.as_ref().is_some_and(|old| old.sync_data().is_ok());
         let segment = self.end_file(id, is_synced);
         if sight == Sight::Deleted
             && let Some(old) = old

@@ -19,9 +19,11 @@ pub struct Status {
     /// Stored by the writer, loaded by readers. Relaxed: the text behind the lock carries its own ordering.
     log_fails: AtomicBool,
     log_error: Mutex<Option<String>>,
-    /// Stored by the sync thread, once.
+    /// Stored by the sync thread, as what follows: set by a failed sync, cleared when another file has been synced.
     sync_fails: AtomicBool,
+    /// What became of the last failure. Locked by the sync thread and by health.
     sync_error: Mutex<Option<String>>,
+    sync_failures: AtomicU64,
     synced: AtomicU64,
     /// Stored by the writer when it has read the log, once.
     has_counted: AtomicBool,
@@ -45,6 +47,7 @@ impl Default for Status {
             log_error: Mutex::default(),
             sync_fails: AtomicBool::new(false),
             sync_error: Mutex::default(),
+            sync_failures: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             has_counted: AtomicBool::new(false),
             growth_error: Mutex::default(),
@@ -85,11 +88,37 @@ impl Status {
         }
     }
 
-    /// A sync of the log failed.
+    /// A sync of the log failed, or what was in doubt could not be written again.
     pub(super) fn sync_failed(&self, error: &io::Error) {
-        tracing::error!(%error, "fdatasync of the log failed; `synced` is refused until a restart");
-        *self.sync_error.lock().expect("no holder of this lock panics") = Some(error.to_string());
+        tracing::error!(%error, "the log cannot be synced to the disk; `synced` is refused until it can");
+        self.sync_failures.fetch_add(1, Ordering::Relaxed);
+        self.tell_of_sync(error.to_string());
         self.sync_fails.store(true, Ordering::Relaxed);
+    }
+
+    /// So many bytes that were in doubt are on the disk, in a fresh file.
+    pub(super) fn sync_rescued(&self, bytes: u64) {
+        tracing::warn!(
+            bytes,
+            "what the failed sync had left in doubt is on the disk, in a fresh file"
+        );
+        let before = self.sync_error().unwrap_or_default();
+        self.tell_of_sync(format!(
+            "{before}; {bytes} bytes were written again, nothing is lost"
+        ));
+    }
+
+    /// So many bytes that were in doubt cannot be read back.
+    pub(super) fn sync_lost(&self, bytes: u64, error: &io::Error) {
+        tracing::error!(bytes, %error, "what the failed sync had left in doubt cannot be read back: some of it may be lost; `floodgate verify` shows what");
+        let before = self.sync_error().unwrap_or_default();
+        self.tell_of_sync(format!(
+            "{before}; {bytes} bytes cannot be read back ({error}): some of them may be lost"
+        ));
+    }
+
+    fn tell_of_sync(&self, text: String) {
+        *self.sync_error.lock().expect("no holder of this lock panics") = Some(text);
     }
 
     /// The journal could not grow, or could again.
@@ -106,9 +135,14 @@ impl Status {
         *self.refused.lock().expect("no holder of this lock panics") = Some(Instant::now());
     }
 
-    /// The log is on the disk up to byte `end`.
-    pub(super) fn synced(&self, end: u64) {
+    /// The log is on the disk up to byte `end`. Answers whether it could not be synced before.
+    pub(super) fn synced(&self, end: u64) -> bool {
         self.synced.store(end, Ordering::Relaxed);
+        let has_failed = self.sync_fails.swap(false, Ordering::Relaxed);
+        if has_failed {
+            tracing::info!("the log can be synced to the disk again");
+        }
+        has_failed
     }
 
     /// The counts are known.
@@ -127,8 +161,8 @@ impl Status {
         self.log_fails.load(Ordering::Relaxed)
     }
 
-    /// Whether a sync of the log has failed since the start.
-    pub fn has_sync_failed(&self) -> bool {
+    /// Whether the log cannot be synced at the moment.
+    pub fn is_sync_failing(&self) -> bool {
         self.sync_fails.load(Ordering::Relaxed)
     }
 
@@ -154,7 +188,12 @@ impl Status {
             .clone()
     }
 
-    /// Why a sync failed, if one did.
+    /// Failed syncs since the start.
+    pub fn sync_failures(&self) -> u64 {
+        self.sync_failures.load(Ordering::Relaxed)
+    }
+
+    /// Why the last sync that failed did, and what became of it.
     pub fn sync_error(&self) -> Option<String> {
         self.sync_error
             .lock()

@@ -5,10 +5,7 @@
 //!
 //! # A failed sync is not forgotten
 //!
-//! After a failed `fdatasync` the kernel may have dropped the dirty pages and will report success the next time (that is
-//! what "fsyncgate" was about), so a later success proves nothing about the bytes of now. The failure is sticky: those
-//! who wait get an error, so does everyone who asks for `synced` afterwards, and health shows it until the process is
-//! restarted on a disk that somebody has looked at.
+//! See [`super::doubt`].
 //!
 //! # The page cache is not the log's to fill
 //!
@@ -23,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::EngineConfig;
+use super::doubt::Failure;
 use super::herald::{Herald, Waiter};
-use super::status::Status;
-use crate::log::fs::{AppendFile, Fs};
+use super::{EngineConfig, Shared};
+use crate::log::fs::{AppendFile, DirectoryError, Fs};
 
 /// With [`FsyncPolicy::Every`], the log is synced when so many bytes are new, though its time has not come: a sync then never
 /// has so much to write that appends wait behind it, and the log's pages go round while they are still in the processor's
@@ -52,31 +49,42 @@ pub enum FsyncPolicy {
     Every(Duration),
 }
 
+/// How long after it could not be opened the directory is tried again.
+const OPEN_AGAIN: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
-struct Work {
-    file: Option<Arc<dyn AppendFile>>,
+pub(super) struct Work {
+    pub file: Option<Arc<dyn AppendFile>>,
     /// How many files there were before this one: a sync that was under way when the file changed says nothing of the new one.
-    generation: u64,
-    /// Bytes in the log.
-    published: u64,
-    /// Bytes that are on the disk.
-    synced: u64,
+    pub generation: u64,
+    /// Bytes in the file, and their CRC-32C; nobody knows before the file is counted.
+    pub is_counted: bool,
+    pub published: u64,
+    pub checksum: u32,
+    /// Bytes that are on the disk, and their CRC-32C.
+    pub synced: u64,
+    pub synced_checksum: u32,
     /// Bytes from the file's start that have been dropped from the page cache.
     uncached: u64,
     /// The file before, and what of it is still there: the newest bytes of the log, until this one has as many.
     before: Option<(Arc<dyn AppendFile>, Range<u64>)>,
     /// Who waits for the log to be on the disk up to which byte; ascending.
-    waiters: VecDeque<(u64, Arc<Waiter>)>,
+    pub waiters: VecDeque<(u64, Arc<Waiter>)>,
     /// The writer waits for all of it, or for little of it to be left.
-    is_demanded: bool,
+    pub is_demanded: bool,
     /// Syncs of this file that have ended.
-    syncs: u64,
+    pub syncs: u64,
     /// Since when the writer wants to seal the file, and how many syncs had ended then.
-    nearing: Option<(Instant, u64)>,
+    pub nearing: Option<(Instant, u64)>,
     /// The file has not been in its directory for long: the directory is synced before it.
-    is_entry_new: bool,
-    failed: bool,
-    stopping: bool,
+    pub is_entry_new: bool,
+    /// A sync of this file has failed: it is not synced any more.
+    pub failure: Option<Failure>,
+    /// Failures since the last sync of some bytes that succeeded.
+    pub failures_in_a_row: u32,
+    /// Nothing is tried before.
+    pub not_before: Option<Instant>,
+    pub stopping: bool,
 }
 
 /// What the writer and the sync thread share. Locked by each for a moment, never across a sync.
@@ -84,10 +92,10 @@ pub(super) struct SyncThread {
     policy: FsyncPolicy,
     /// The newest bytes that stay in the page cache; `None`: all that the kernel likes.
     page_cache: Option<u64>,
-    fs: Arc<dyn Fs>,
+    pub(super) fs: Arc<dyn Fs>,
     directory: PathBuf,
     work: Mutex<Work>,
-    bell: Condvar,
+    pub(super) bell: Condvar,
 }
 
 impl SyncThread {
@@ -95,11 +103,11 @@ impl SyncThread {
         config: &EngineConfig,
         (fs, directory): (Arc<dyn Fs>, &Path),
         file: Option<Arc<dyn AppendFile>>,
-        length: u64,
     ) -> SyncThread {
         let work = Work {
+            // Whoever made it may have died before its name was on the disk.
+            is_entry_new: file.is_some(),
             file,
-            published: length,
             ..Work::default()
         };
         SyncThread {
@@ -112,14 +120,15 @@ impl SyncThread {
         }
     }
 
-    /// The writer has published up to `length`.
-    pub fn published(&self, file: Option<&Arc<dyn AppendFile>>, length: u64) {
+    /// The writer has published up to `length`; so far the file's CRC-32C is `checksum`.
+    pub fn published(&self, file: Option<&Arc<dyn AppendFile>>, length: u64, checksum: u32) {
         let mut work = self.work();
         if work.file.is_none() {
             work.file = file.cloned();
         }
-        work.published = length;
-        if !work.waiters.is_empty() || self.is_due(&work) {
+        (work.published, work.checksum) = (length, checksum);
+        let is_first = !std::mem::replace(&mut work.is_counted, true);
+        if is_first || !work.waiters.is_empty() || self.is_due(&work) {
             self.bell.notify_one();
         }
     }
@@ -136,9 +145,9 @@ impl SyncThread {
         let mut work = self.work();
         let ended = work.syncs;
         let (since, before) = *work.nearing.get_or_insert_with(|| (Instant::now(), ended));
-        let left = work.published - work.synced;
+        let left = work.published.saturating_sub(work.synced);
         let is_little = || left <= DIRTY_BYTES_MAX || since.elapsed() >= NEARING_MAX;
-        let is_near = work.failed || left == 0 || (ended > before && is_little());
+        let is_near = work.failure.is_some() || left == 0 || (ended > before && is_little());
         if is_near {
             work.nearing = None;
         } else {
@@ -160,10 +169,9 @@ impl SyncThread {
         self.bell.notify_one();
     }
 
-    /// Whether the log is on the disk up to `length`, or cannot be brought there.
+    /// Whether the file is on the disk up to `length`, or what is in doubt of it has been seen to.
     pub fn is_settled(&self, length: u64) -> bool {
-        let work = self.work();
-        work.failed || work.synced >= length
+        self.work().synced >= length
     }
 
     /// Bytes that are published and not known to be on the disk.
@@ -176,13 +184,16 @@ impl SyncThread {
     pub fn turn_to(&self, file: Option<&Arc<dyn AppendFile>>, is_synced: bool, herald: &Herald) {
         let mut work = self.work();
         let waiters = std::mem::take(&mut work.waiters);
-        let before = work.file.take().map(|file| (file, work.uncached..work.published));
+        // What is in doubt stays in memory as long as it may.
+        let before = work.file.take().filter(|_| work.failure.is_none());
+        let before = before.map(|file| (file, work.uncached..work.published));
         *work = Work {
             generation: work.generation + 1,
             before,
+            is_counted: true,
             is_entry_new: file.is_some(),
             file: file.cloned(),
-            failed: work.failed,
+            failures_in_a_row: work.failures_in_a_row,
             stopping: work.stopping,
             ..Work::default()
         };
@@ -200,7 +211,7 @@ impl SyncThread {
         self.work().file.clone()
     }
 
-    fn work(&self) -> MutexGuard<'_, Work> {
+    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().expect("no holder of this lock panics")
     }
 
@@ -210,12 +221,20 @@ impl SyncThread {
         self.bell.notify_one();
     }
 
-    /// The thread's body. Answers whether all that was published has been synced without a failure.
-    pub fn run(&self, status: &Status, herald: &Herald) -> bool {
+    /// The thread's body. Answers whether all that was published is on the disk.
+    pub fn run(&self, shared: &Shared) -> bool {
         let mut last = Instant::now();
         let mut work = self.work();
         loop {
-            let dirty = work.published > work.synced && !work.failed;
+            if work.failure.is_some() {
+                let outcome;
+                (work, outcome) = self.attend_to_failure(work, shared);
+                match outcome {
+                    Some(is_safe) => return is_safe,
+                    None => continue,
+                }
+            }
+            let dirty = work.published > work.synced;
             let in_time = |interval| dirty && last.elapsed() >= interval;
             let due = match self.policy {
                 FsyncPolicy::Every(interval) if in_time(interval) => true,
@@ -226,14 +245,23 @@ impl SyncThread {
                 .front()
                 .is_some_and(|(wanted, _)| *wanted <= work.published);
             let demanded = dirty && work.is_demanded;
-            if awaited || due || demanded || (work.stopping && dirty) || (work.is_entry_new && !work.failed) {
-                work = self.sync(work, status, herald);
+            let wanted = awaited || due || demanded || (work.stopping && dirty) || work.is_entry_new;
+            let now = Instant::now();
+            if let Some(then) = work
+                .not_before
+                .filter(|then| wanted && *then > now && !work.stopping)
+            {
+                work = self.wait(work, then - now);
+                continue;
+            }
+            if wanted {
+                work = self.sync(work, shared);
                 work = self.uncache(work);
                 last = Instant::now();
                 continue;
             }
             if work.stopping {
-                return !work.failed;
+                return true;
             }
             work = match self.policy {
                 FsyncPolicy::Every(interval) => {
@@ -241,37 +269,33 @@ impl SyncThread {
                         .saturating_sub(last.elapsed())
                         .max(Duration::from_millis(1));
                     let left = if dirty { left } else { interval };
-                    self.bell
-                        .wait_timeout(work, left)
-                        .expect("no holder of this lock panics")
-                        .0
+                    self.wait(work, left)
                 }
                 _ => self.bell.wait(work).expect("no holder of this lock panics"),
             };
         }
     }
 
-    fn sync<'a>(
-        &'a self,
-        work: MutexGuard<'a, Work>,
-        status: &Status,
-        herald: &Herald,
-    ) -> MutexGuard<'a, Work> {
-        let (file, end, failed, is_entry_new) =
-            (work.file.clone(), work.published, work.failed, work.is_entry_new);
-        let generation = work.generation;
+    pub(super) fn wait<'a>(&self, work: MutexGuard<'a, Work>, timeout: Duration) -> MutexGuard<'a, Work> {
+        let waited = self.bell.wait_timeout(work, timeout);
+        waited.expect("no holder of this lock panics").0
+    }
+
+    fn sync<'a>(&'a self, work: MutexGuard<'a, Work>, shared: &Shared) -> MutexGuard<'a, Work> {
+        let (file, end, checksum) = (work.file.clone(), work.published, work.checksum);
+        let (generation, is_entry_new) = (work.generation, work.is_entry_new);
         drop(work);
-        let directory = || match is_entry_new {
+        let directory = match is_entry_new {
             true => self.fs.sync_directory(&self.directory),
             false => Ok(()),
         };
         let began = Instant::now();
-        let result = match &file {
-            Some(file) if !failed => directory().and_then(|()| file.sync_data()),
-            _ => Ok(()),
+        let result = match (directory, &file) {
+            (Ok(()), Some(file)) => file.sync_data().map_err(DirectoryError::Sync),
+            (directory, _) => directory,
         };
-        if !failed && result.is_ok() {
-            status.fsync.record(began);
+        if file.is_some() && result.is_ok() {
+            shared.status.fsync.record(began);
         }
         let mut work = self.work();
         if work.generation != generation {
@@ -279,45 +303,37 @@ impl SyncThread {
         }
         work.syncs += 1;
         if work.nearing.is_some() {
-            herald.ring_soon();
+            shared.herald.ring_soon();
         }
         match result {
-            Ok(()) if !work.failed => {
-                work.synced = end;
+            Ok(()) => {
+                (work.synced, work.synced_checksum) = (end, checksum);
                 // What came meanwhile is still wanted.
                 work.is_demanded &= work.published > end;
-                work.is_entry_new = false;
-                status.synced(end);
+                (work.is_entry_new, work.not_before) = (false, None);
+                if end > 0 {
+                    work.failures_in_a_row = 0;
+                }
+                let has_failed = shared.status.synced(end);
+                work.tell_waiters(end, true, &shared.herald);
+                if has_failed {
+                    drop(work);
+                    self.unmark(shared);
+                    work = self.work();
+                }
             }
-            Ok(()) => {}
-            Err(error) => {
-                (work.failed, work.is_demanded) = (true, false);
-                status.sync_failed(&error);
+            Err(DirectoryError::Open(error)) if !work.stopping => {
+                tracing::warn!(%error, "the log's directory cannot be opened to sync it; trying again");
+                work.not_before = Some(Instant::now() + OPEN_AGAIN);
             }
-        }
-        let mut woken = false;
-        while work
-            .waiters
-            .front()
-            .is_some_and(|(wanted, _)| *wanted <= end || work.failed)
-        {
-            let (_, waiter) = work.waiters.pop_front().expect("the queue has a front");
-            waiter.completion.synced(!work.failed);
-            herald.enqueue(waiter);
-            woken = true;
-        }
-        if woken {
-            herald.wake();
+            Err(DirectoryError::Open(error) | DirectoryError::Sync(error)) => work.fail(&error, shared),
         }
         work
     }
 
     /// Whether there is something to sync now, whatever the time.
     fn is_due(&self, work: &Work) -> bool {
-        let dirty_bytes = match work.failed {
-            true => 0,
-            false => work.published - work.synced,
-        };
+        let dirty_bytes = work.published.saturating_sub(work.synced);
         match self.policy {
             FsyncPolicy::Never => false,
             FsyncPolicy::Always => dirty_bytes > 0,
@@ -350,5 +366,20 @@ impl SyncThread {
             work = self.work();
         }
         work
+    }
+}
+
+impl Work {
+    /// Tells those who wait for the file up to byte `end` whether it is on the disk.
+    pub fn tell_waiters(&mut self, end: u64, is_synced: bool, herald: &Herald) {
+        let is_told = |(wanted, _): &(u64, Arc<Waiter>)| *wanted <= end;
+        let told = self.waiters.iter().take_while(|waiter| is_told(waiter)).count();
+        for (_, waiter) in self.waiters.drain(..told) {
+            waiter.completion.synced(is_synced);
+            herald.enqueue(waiter);
+        }
+        if told > 0 {
+            herald.wake();
+        }
     }
 }

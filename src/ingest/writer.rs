@@ -182,12 +182,13 @@ impl Writer {
         let lines: usize = self.batch.iter().map(|frame| frame.lines).sum();
         let bytes = self.live.length() - before;
         shared.status.appended(began, lines as u64, bytes);
-        self.count_batch(lines);
+        let checksum = self.count_batch(lines);
         let first_sequence = self.sequence + 1;
         self.sequence += lines as u64;
         self.tip_moved();
         self.tell_waiters(first_sequence);
-        self.sync_thread.published(self.live.file(), self.live.length());
+        self.sync_thread
+            .published(self.live.file(), self.live.length(), checksum);
         shared.space.give_back(self.batch.drain(..).flat_map(|frame| {
             region.header(frame.head()).free();
             failpoint::hit("publish.freed");
@@ -265,7 +266,8 @@ impl Writer {
         result
     }
 
-    fn count_batch(&mut self, lines: usize) {
+    /// Counts the batch; answers the file's checksum with it.
+    fn count_batch(&mut self, lines: usize) -> u32 {
         let shared = Arc::clone(&self.shared);
         let region = shared.journal.region();
         let mut live = shared.live();
@@ -283,6 +285,7 @@ impl Writer {
                 tally.add_events(name, Some(minute), count);
             });
         }
+        let checksum = tally.checksum();
         drop(live);
         let mut skip = lines.saturating_sub(shared.recent.capacity());
         let mut first = 0;
@@ -291,6 +294,7 @@ impl Writer {
             first += 1;
         }
         window.extend(skip, stored(region, &self.batch, &self.numbered, first));
+        checksum
     }
 
     fn tell_waiters(&mut self, mut sequence: u64) {

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, RwLock};
 
 use super::fs::{Fs, Source};
-use super::lines::for_each_line;
+use super::lines::{for_each_line, seq_of};
 use super::segment::{Family, Parts, SegmentId};
 use super::summary::{Summary, Tally};
 
@@ -111,8 +111,13 @@ impl Catalog {
             return Ok(None);
         };
         tracing::info!(file = %name, compressed = !parts.plain, "a sealed file has no summary; it is counted");
-        match Tally::of(&mut file, names_max, |_| ()) {
-            Ok((tally, _)) => Ok(Some(tally.summary(id, self.front().first_seq))),
+        let first_seq = self.front().first_seq;
+        let mut last = 0;
+        match Tally::of(&mut file, names_max, |line| last = seq_of(line).unwrap_or(last)) {
+            Ok((mut tally, _)) => {
+                tally.numbered_up_to(first_seq, last);
+                Ok(Some(tally.summary(id, first_seq)))
+            }
             // A compressed file that is damaged.
             Err(error) if !parts.plain => {
                 tracing::error!(file = %name, %error, "a compressed file cannot be read: its events are not counted");
@@ -134,7 +139,7 @@ impl Catalog {
             Some(last) => Front {
                 number: last.summary.number + 1,
                 base: last.end(),
-                first_seq: last.summary.first_seq + last.summary.events,
+                first_seq: last.summary.next_seq(),
             },
             None => Front {
                 number: 1,
@@ -174,7 +179,7 @@ impl Catalog {
         segment
             .summary
             .write(&*self.fs, &self.family.summary(segment.id()))?;
-        self.fs.sync_directory(self.family.directory())
+        Ok(self.fs.sync_directory(self.family.directory())?)
     }
 
     /// Opens a sealed file where it is, unpacked; `None` if it has gone.

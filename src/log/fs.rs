@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -16,6 +16,8 @@ use rustix::fs::{Advice, CWD, RenameFlags};
 pub mod dying;
 #[cfg(test)]
 pub mod faulty;
+#[cfg(test)]
+pub mod power;
 
 /// A file that only grows.
 ///
@@ -71,6 +73,11 @@ pub trait Fs: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>>;
     /// Renames, failing with [`io::ErrorKind::AlreadyExists`] where `to` exists.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Renames, in place of what may be at `to`.
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Writes the bytes of `from` over those that the file has from `offset` on, or behind its end, and waits until they are on
+    /// the disk (`fsync`). Its modification time stays. If there is no file and `offset` is 0, one is made.
+    fn write_again(&self, path: &Path, offset: u64, from: &mut dyn Read) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Which file is at `path`; `None` if there is none.
@@ -86,7 +93,24 @@ pub trait Fs: Send + Sync {
     /// The names of what is in a directory; none if there is no directory.
     fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>>;
     /// Waits until a directory's entries are on the disk.
-    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    fn sync_directory(&self, path: &Path) -> Result<(), DirectoryError>;
+}
+
+/// Why a directory could not be synced.
+#[derive(Debug)]
+pub enum DirectoryError {
+    /// It could not be opened (too many open files, no memory): the disk was not asked, and nothing is lost.
+    Open(io::Error),
+    /// The disk did not take its entries.
+    Sync(io::Error),
+}
+
+impl From<DirectoryError> for io::Error {
+    fn from(error: DirectoryError) -> io::Error {
+        match error {
+            DirectoryError::Open(error) | DirectoryError::Sync(error) => error,
+        }
+    }
 }
 
 /// The operating system's files.
@@ -133,6 +157,25 @@ impl Fs for OsFs {
         }
     }
 
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn write_again(&self, path: &Path, offset: u64, from: &mut dyn Read) -> io::Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(offset == 0)
+            .truncate(false)
+            .mode(LOG_MODE)
+            .open(path)?;
+        let modified = file.metadata()?.modified()?;
+        let mut to = &file;
+        to.seek(SeekFrom::Start(offset))?;
+        io::copy(from, &mut to)?;
+        file.set_modified(modified)?;
+        file.sync_all()
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -171,7 +214,7 @@ impl Fs for OsFs {
             Err(error) => Err(error),
             Ok(()) => {
                 let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                self.sync_directory(parent.unwrap_or(Path::new(".")))
+                Ok(self.sync_directory(parent.unwrap_or(Path::new(".")))?)
             }
         }
     }
@@ -193,11 +236,12 @@ impl Fs for OsFs {
         }
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        match File::open(path)?.sync_all() {
+    fn sync_directory(&self, path: &Path) -> Result<(), DirectoryError> {
+        let directory = File::open(path).map_err(DirectoryError::Open)?;
+        match directory.sync_all() {
             // File systems that have no such thing say EINVAL.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-            other => other,
+            other => other.map_err(DirectoryError::Sync),
         }
     }
 }

@@ -76,6 +76,13 @@ pub fn for_each_line(from: &mut dyn Read, mut each: impl FnMut(&[u8])) -> io::Re
     })
 }
 
+/// The number that a line begins with, if lines are stored with numbers.
+pub fn seq_of(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"{\"seq\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fs::{Fs, OsFs};

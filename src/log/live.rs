@@ -20,6 +20,8 @@ pub struct LiveFile {
     staged: bool,
     /// The file was put in place, and its directory has not been synced since.
     is_entry_unsynced: bool,
+    /// The file before this one has its new name, and the directory has not been synced since.
+    is_seal_unsynced: bool,
     /// A call failed and nobody could say how long the file was after it.
     is_length_unknown: bool,
     length: u64,
@@ -68,6 +70,7 @@ impl LiveFile {
             file: None,
             staged: false,
             is_entry_unsynced: false,
+            is_seal_unsynced: false,
             is_length_unknown: false,
             length: 0,
         };
@@ -132,15 +135,14 @@ impl LiveFile {
             self.put_in_place()?;
         }
         if self.is_entry_unsynced {
-            let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            self.fs.sync_directory(directory.unwrap_or(Path::new(".")))?;
+            self.fs.sync_directory(self.directory())?;
             self.is_entry_unsynced = false;
         }
         Ok(())
     }
 
     /// Seals the file: it gets the name `sealed`, and a new one, empty, its place. The new one is open before anything is
-    /// renamed. The caller sees to it that the entries get onto the disk.
+    /// renamed. The caller sees to it that the new one's entry gets onto the disk.
     ///
     /// # Errors
     /// What creating or renaming says. The file is then as it was and may be appended to.
@@ -157,6 +159,7 @@ impl LiveFile {
             return Err(error);
         }
         failpoint::hit("rotate.sealed");
+        self.is_seal_unsynced = true;
         self.turn_to(next);
         Ok(())
     }
@@ -212,6 +215,11 @@ impl LiveFile {
 
     /// Renames the staging file, now with its first batch in it, to the log's path.
     fn put_in_place(&mut self) -> io::Result<()> {
+        if self.is_seal_unsynced {
+            // Before the new file takes the name: a disk that had only that would have lost the old one.
+            self.fs.sync_directory(self.directory())?;
+            self.is_seal_unsynced = false;
+        }
         let staging = self.staging();
         if let Err(error) = self.fs.rename_new(&staging, &self.path) {
             // An empty file that somebody made meanwhile (`touch`) may go; anything else is not ours to replace.
@@ -225,6 +233,11 @@ impl LiveFile {
         self.staged = false;
         self.is_entry_unsynced = true;
         Ok(())
+    }
+
+    fn directory(&self) -> &Path {
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        directory.unwrap_or(Path::new("."))
     }
 
     fn staging(&self) -> PathBuf {

@@ -14,7 +14,9 @@
 //! 4. The file appears with its first batch in it: that batch is written beside it (`….new`, which no `*.jsonl`
 //!    pattern matches) and renamed into place.
 //! 5. A line that a power cut tore and the journal cannot complete is closed in place into valid JSON marked
-//!    `"torn":true` ([`torn`]); no count and no reader of ours takes it for an event.
+//!    `"torn":true` ([`torn`]), and holes that it left are filled with such lines ([`mend`]); no count and no reader of ours takes them
+//!    for events. What a failed sync left in doubt is written again, beside the file and then over itself ([`rescue`]): a reader
+//!    sees no difference.
 //! 6. One process has the log open: [`lock`] holds an advisory lock on `<file>.lock` until the process ends.
 //!
 //! # Owner
@@ -43,6 +45,8 @@ pub mod keeper;
 mod lines;
 mod live;
 pub mod lock;
+pub mod mend;
+pub mod rescue;
 pub mod segment;
 pub mod summary;
 #[cfg(test)]
@@ -50,5 +54,5 @@ mod tests;
 pub mod torn;
 
 pub use backwards::Backwards;
-pub use lines::{Ending, FileRange, for_each_line};
+pub use lines::{Ending, FileRange, for_each_line, seq_of};
 pub use live::{LiveFile, Sight};

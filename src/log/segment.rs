@@ -5,6 +5,7 @@
 //! metrics-20261122T211530Z-000017.jsonl           a sealed file: when it was begun (UTC), and its number
 //! metrics-20261122T211530Z-000017.summary.json    what is counted of it; outlives the file
 //! archive/metrics-20261122T211530Z-000017.jsonl.zst
+//! metrics-000017.rescue                           after a failed sync: what was in doubt of file 17 (see `rescue`)
 //! ```
 //!
 //! Numbers begin at 1 and are never given twice: the live file has the one after the highest that any file or summary
@@ -122,6 +123,34 @@ impl Family {
     pub fn beside(&self, id: SegmentId, end: &str) -> PathBuf {
         let name = joined(&[&self.stem, OsStr::new(&tail_of(id)), OsStr::new(end)]);
         self.directory.join(name)
+    }
+
+    /// The path of what was in doubt of the file with this number, written again.
+    pub fn rescue(&self, number: u64) -> PathBuf {
+        let tail = format!("-{number:06}.rescue");
+        self.directory.join(joined(&[&self.stem, OsStr::new(&tail)]))
+    }
+
+    /// The path of an empty file that says that something of the live file is in doubt.
+    pub fn doubt(&self) -> PathBuf {
+        self.directory.join(joined(&[&self.stem, OsStr::new(".doubt")]))
+    }
+
+    /// The numbers of the files of which something was in doubt, in order.
+    ///
+    /// # Errors
+    /// What reading the directory says.
+    pub fn rescues(&self, fs: &dyn Fs) -> io::Result<Vec<u64>> {
+        let number_of = |name: OsString| -> Option<u64> {
+            let rest = name.as_bytes().strip_prefix(self.stem.as_bytes())?;
+            let digits = rest.strip_prefix(b"-")?.strip_suffix(b".rescue")?;
+            let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+            (self.rescue(number).file_name() == Some(&name)).then_some(number)
+        };
+        let names = fs.names_in(&self.directory)?;
+        let mut numbers: Vec<u64> = names.into_iter().filter_map(number_of).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// What there is of the sealed files, in order.

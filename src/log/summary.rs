@@ -40,6 +40,7 @@ pub struct Tally {
     names_max: usize,
     lines: u64,
     events: u64,
+    skipped: u64,
     bytes: u64,
     crc32c: u32,
     minutes: Option<(i64, i64)>,
@@ -57,6 +58,7 @@ impl Tally {
             names_max,
             lines: 0,
             events: 0,
+            skipped: 0,
             bytes: 0,
             crc32c: 0,
             minutes: None,
@@ -107,6 +109,17 @@ impl Tally {
         facts.is_some()
     }
 
+    /// The last event has the number `last`, the first one has `first_seq` or would have it. Numbers that no event has are those of
+    /// events that a power cut took.
+    pub fn numbered_up_to(&mut self, first_seq: u64, last: u64) {
+        self.skipped = (last + 1).saturating_sub(first_seq + self.events);
+    }
+
+    /// Numbers up to the last event's that no event has.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
     /// Of what `from` gives; `each` is called with each line that is an event. And how the file ends: a last line without
     /// a newline is counted among the bytes only.
     ///
@@ -150,6 +163,11 @@ impl Tally {
         self.bytes
     }
 
+    /// CRC-32C of the bytes counted.
+    pub fn checksum(&self) -> u32 {
+        self.crc32c
+    }
+
     /// Events counted.
     pub fn events(&self) -> u64 {
         self.events
@@ -191,6 +209,7 @@ impl Tally {
             first_seq,
             lines: self.lines,
             events: self.events,
+            skipped: self.skipped,
             bytes: self.bytes,
             crc32c: self.crc32c,
             first_minute: self.minutes.map(|(first, _)| first),
@@ -230,6 +249,9 @@ pub struct Summary {
     pub lines: u64,
     /// Events.
     pub events: u64,
+    /// Numbers up to the last event's that no event has: those of events that a power cut took.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub skipped: u64,
     /// Bytes.
     pub bytes: u64,
     /// CRC-32C of the whole file.
@@ -240,6 +262,11 @@ pub struct Summary {
     pub last_minute: Option<i64>,
     /// Events by name, in the order of their first ones.
     pub counts: Vec<NameCounts>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The events of one name.
@@ -287,6 +314,11 @@ impl Summary {
             number: self.number,
             since: self.since,
         }
+    }
+
+    /// The number of the first event behind it.
+    pub fn next_seq(&self) -> u64 {
+        self.first_seq + self.events + self.skipped
     }
 
     /// Reads the summary at `path`, of the file `id`. `None` if there is none, or none that can be believed.

@@ -266,9 +266,9 @@ impl Sheet<'_> {
             status.is_log_failing(),
         )?;
         state(
-            "floodgate_sync_failed",
-            "1 when a sync of the log has failed since the start.",
-            status.has_sync_failed(),
+            "floodgate_sync_failing",
+            "1 while the log cannot be synced and `synced` is refused.",
+            status.is_sync_failing(),
         )?;
         state(
             "floodgate_refusing",

@@ -117,6 +117,10 @@ pub struct Checker<'a> {
 struct Reading {
     checked: Checked,
     tally: Tally,
+    /// Numbers that no event has, because a power cut took it: only where the file says that something is torn.
+    skipped: u64,
+    /// Whether a torn line came since the last event.
+    is_torn: bool,
     /// Bytes behind the last line.
     half: u64,
     /// Whether it could be read to its end.
@@ -162,7 +166,7 @@ impl Checker<'_> {
                 checked.first_seq = Some(summary.first_seq);
                 checked.is_summary_right = true;
                 if !reading.is_whole || checked.state == State::Removed {
-                    checked.seq_count = summary.events;
+                    checked.seq_count = summary.events + summary.skipped;
                 }
                 if checked.state == State::Removed {
                     (checked.lines, checked.events, checked.bytes) =
@@ -228,6 +232,8 @@ impl Checker<'_> {
                 findings: Findings::default(),
             },
             tally: Tally::new(NAMES_MAX),
+            skipped: 0,
+            is_torn: false,
             half: 0,
             is_whole: true,
         };
@@ -247,7 +253,7 @@ impl Checker<'_> {
         let checked = &mut reading.checked;
         checked.first_seq = checked.first_seq.or(checked.first_seq_of_lines);
         checked.events = reading.tally.events();
-        checked.seq_count = checked.events;
+        checked.seq_count = checked.events + reading.skipped;
         reading
     }
 
@@ -303,9 +309,15 @@ impl Reading {
     fn line(&mut self, line: &Line<'_>) {
         match line::check(line.bytes) {
             Ok(Kind::Event { seq: Some(seq) }) => {
-                let before = self.tally.events();
+                let mut before = self.tally.events() + self.skipped;
                 let first = self.checked.first_seq_of_lines.or(self.checked.first_seq);
-                let expected = first.map(|first| first + before);
+                let mut expected = first.map(|first| first + before);
+                if let Some(next) = expected.filter(|next| self.is_torn && seq > *next) {
+                    self.skipped += seq - next;
+                    before += seq - next;
+                    expected = Some(seq);
+                }
+                self.is_torn = false;
                 if expected.is_some_and(|expected| expected != seq) {
                     let expected = expected.unwrap_or_default();
                     self.fault(
@@ -317,7 +329,10 @@ impl Reading {
                 self.checked.first_seq_of_lines = Some(seq.saturating_sub(before));
             }
             Ok(Kind::Event { seq: None }) => {}
-            Ok(Kind::Torn) => self.checked.torn += 1,
+            Ok(Kind::Torn) => {
+                self.checked.torn += 1;
+                self.is_torn = true;
+            }
             Err(fault) => self.fault(line.at.offset + fault.column as u64, fault.what),
         }
         self.tally.add_line(line.bytes);

@@ -203,7 +203,7 @@ fn tasks(
             first_seq: stored.as_ref().map(|summary| summary.first_seq).or(next_seq),
             bytes: u64::MAX,
         });
-        next_seq = stored.map(|summary| summary.first_seq + summary.events);
+        next_seq = stored.map(|summary| summary.next_seq());
     }
     if let Some(bytes) = live_bytes {
         let number = list.last().map_or(1, |(id, _)| id.number + 1);

@@ -7,6 +7,7 @@ use crate::log::catalog::open_file;
 use crate::log::cursor::CursorError;
 use crate::log::fs::OsFs;
 use crate::log::segment::{Family, SegmentId};
+use crate::log::seq_of;
 use crate::log::summary::{Summary, Tally};
 
 /// Makes the summaries anew that were found to be missing, damaged or wrong. Answers their paths.
@@ -32,7 +33,7 @@ pub fn repair(family: &Family, files: &[Checked], names_max: usize) -> Result<Ve
             let path = family.summary(*id);
             let summary = make(family, *id, first_seq.unwrap_or(1), names_max);
             if let Ok(Some(summary)) = summary {
-                events = summary.events;
+                events = summary.events + summary.skipped;
                 summary.write(&OsFs, &path).map_err(|source| CursorError::Io {
                     path: path.clone(),
                     source,
@@ -51,6 +52,8 @@ fn make(family: &Family, id: SegmentId, first_seq: u64, names_max: usize) -> io:
     let Some(mut file) = open_file(&OsFs, family, id)? else {
         return Ok(None);
     };
-    let (tally, _) = Tally::of(&mut file, names_max, |_| ())?;
+    let mut last = 0;
+    let (mut tally, _) = Tally::of(&mut file, names_max, |line| last = seq_of(line).unwrap_or(last))?;
+    tally.numbered_up_to(first_seq, last);
     Ok(Some(tally.summary(id, first_seq)))
 }

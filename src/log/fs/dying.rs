@@ -5,7 +5,7 @@
 //! Files look as if they had been sealed long ago, so that retention does not wait.
 
 use std::ffi::OsString;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustix::io::Errno;
 
 use super::faulty::random;
-use super::{AppendFile, Fs, Identity, OsFs, Source, Stat};
+use super::{AppendFile, DirectoryError, Fs, Identity, OsFs, Source, Stat};
 
 #[derive(Default)]
 struct State {
@@ -165,6 +165,16 @@ impl Fs for DyingFs {
         OsFs.rename_new(from, to)
     }
 
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass_unless_dead()?;
+        OsFs.rename_over(from, to)
+    }
+
+    fn write_again(&self, path: &Path, offset: u64, from: &mut dyn Read) -> io::Result<()> {
+        self.pass()?;
+        OsFs.write_again(path, offset, from)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.pass_unless_dead()?;
         OsFs.remove(path)
@@ -200,8 +210,8 @@ impl Fs for DyingFs {
         OsFs.names_in(directory)
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
-        self.pass()
+    fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {
+        self.pass().map_err(DirectoryError::Sync)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{self, Cursor, IoSlice};
+use std::io::{self, Cursor, IoSlice, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
 
-use super::{AppendFile, Fs, Identity, Source, Stat};
+use super::{AppendFile, DirectoryError, Fs, Identity, Source, Stat};
 
 /// What is to go wrong. All chances are out of 256, for each append; what is left over succeeds whole.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +34,10 @@ pub struct Faults {
     pub syncs: u32,
     /// So many syncs of a directory fail.
     pub directory_syncs: u32,
+    /// So many times a directory cannot be opened: `EMFILE`.
+    pub directory_opens: u32,
+    /// So many times a file cannot be written over.
+    pub rewrites: u32,
     /// So many files cannot be created.
     pub creates: u32,
 }
@@ -64,7 +68,7 @@ struct FaultyFile {
 }
 
 /// The time at which everything happens here.
-fn always() -> SystemTime {
+pub(super) fn always() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
 
@@ -258,6 +262,31 @@ impl Fs for FaultyFs {
         Ok(())
     }
 
+    fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        take(&mut state.faults.renames)?;
+        let file = state.files.remove(from).ok_or(Errno::NOENT)?;
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn write_again(&self, path: &Path, offset: u64, from: &mut dyn Read) -> io::Result<()> {
+        let mut state = self.lock();
+        take(&mut state.faults.rewrites)?;
+        if offset == 0 {
+            state.files.entry(path.to_owned()).or_default();
+        }
+        let file = state.files.get(path).ok_or(Errno::NOENT)?;
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes)?;
+        let mut contents = file.lock().unwrap();
+        let end = offset as usize + bytes.len();
+        let length = contents.len().max(end);
+        contents.resize(length, 0);
+        contents[offset as usize..end].copy_from_slice(&bytes);
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.files.remove(path).map(drop).ok_or(Errno::NOENT.into())
@@ -303,9 +332,10 @@ impl Fs for FaultyFs {
             .collect())
     }
 
-    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+    fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {
         let mut state = self.lock();
-        take(&mut state.faults.directory_syncs)?;
+        take(&mut state.faults.directory_opens).map_err(|_| DirectoryError::Open(Errno::MFILE.into()))?;
+        take(&mut state.faults.directory_syncs).map_err(DirectoryError::Sync)?;
         state.directory_syncs += 1;
         Ok(())
     }

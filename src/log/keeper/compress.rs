@@ -210,7 +210,9 @@ impl Press {
             self.fs.rename_new(&aside, &packed)?;
         }
         failpoint::hit("compress.renamed");
-        self.fs.sync_directory(&self.family.archive_directory())?;
+        self.fs
+            .sync_directory(&self.family.archive_directory())
+            .map_err(io::Error::from)?;
         self.fs.remove(&plain)?;
         failpoint::hit("compress.removed");
         Ok(self.fs.stat(&packed)?.map_or(0, |stat| stat.bytes))

@@ -4,7 +4,8 @@
 //! sealed → summary stored → compressed → uploaded, verified → removed at the end of its retention
 //! ```
 //!
-//! A live file that somebody has deleted is copied back. All but that and the summary is off until configured
+//! A live file that somebody has deleted is copied back; one of which a failed sync left something in doubt is healed
+//! ([`super::rescue`]). All but that and the summary is off until configured
 //! ([`KeepPolicy`]). Summaries stay when their file has gone: they are the lifetime counts.
 //!
 //! **Owner.** The thread `floodgate-keep` stores summaries, looks at the clock for the rotation, and decides what is to be
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 
 use super::catalog::{Catalog, Segment};
 use super::fs::{AppendFile, Fs};
+use super::rescue;
 use super::segment::SegmentId;
 use crate::failpoint;
 use archive::mark::{Intent, Mark, Marks};
@@ -53,7 +55,7 @@ const TICK: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A look that took long is followed by a pause so many times as long.
 const LOOK_SHARE: u32 = 100;
-/// How long after a failure compressing is tried again.
+/// How long after a failure compressing or healing is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 /// How long after a failure a deleted file is copied again: each time twice as long, as an attempt on a full disk takes what
 /// little room there is from the live file.
@@ -113,6 +115,10 @@ struct Work {
     nameless: Vec<Nameless>,
     nameless_count: Arc<AtomicUsize>,
     giving_up: Arc<AtomicBool>,
+    /// Numbers of files of which something was in doubt, and is still to be written over itself.
+    unhealed: Vec<u64>,
+    /// Not healed before, after a failure.
+    heal_after: Option<Instant>,
     packer: Option<Helper<Sender<Arc<Segment>>>>,
     /// Not compressed before, after a failure.
     pack_after: Option<Instant>,
@@ -219,6 +225,8 @@ impl Keeper {
             nameless: Vec::new(),
             nameless_count: Arc::clone(&nameless),
             giving_up: Arc::clone(&giving_up),
+            unhealed: Vec::new(),
+            heal_after: None,
             packer,
             pack_after: None,
             uploader,
@@ -281,6 +289,11 @@ impl Work {
         if self.policy.archive.is_some() {
             self.read_marks();
         }
+        // What the start could not heal.
+        match self.catalog.family().rescues(&*self.fs) {
+            Ok(numbers) => self.unhealed = numbers,
+            Err(error) => tracing::warn!(%error, "the log's directory cannot be read"),
+        }
         let mut next_tick = Instant::now() + TICK;
         loop {
             // The clock is looked at however much there is to do.
@@ -288,12 +301,18 @@ impl Work {
                 next_tick = Instant::now() + TICK;
                 self.restore();
                 self.summarise();
+                self.heal();
                 tick();
             }
             match inbox.recv_timeout(TICK) {
                 Ok(Order::Sealed(segment)) => {
+                    let rescue = self.catalog.family().rescue(segment.id().number);
+                    if self.fs.stat(&rescue).is_ok_and(|stat| stat.is_some()) {
+                        self.unhealed.push(segment.id().number);
+                    }
                     self.unsummarised.push(segment);
                     self.summarise();
+                    self.heal();
                 }
                 Ok(Order::Restore(file, segment)) => {
                     self.nameless.push(Nameless {
@@ -381,6 +400,30 @@ impl Work {
             }
             copied.is_err()
         });
+    }
+
+    /// Writes over itself what was in doubt of sealed files.
+    fn heal(&mut self) {
+        if self.heal_after.is_some_and(|then| Instant::now() < then) {
+            return;
+        }
+        let Work { fs, catalog, .. } = self;
+        let front = catalog.front().number;
+        let mut has_failed = false;
+        self.unhealed.retain(|number| {
+            // The live file is the writer's.
+            let healed = match *number < front {
+                true => rescue::heal(&**fs, catalog.family(), *number),
+                false => return false,
+            };
+            if let Err(error) = &healed {
+                has_failed = true;
+                let file = catalog.family().rescue(*number);
+                tracing::error!(file = %file.display(), %error, "what was rescued cannot be put back into its file");
+            }
+            healed.is_err_and(|error| error.kind() != io::ErrorKind::InvalidData)
+        });
+        self.heal_after = has_failed.then(|| Instant::now() + RETRY);
     }
 
     fn summarise(&mut self) {
@@ -484,7 +527,10 @@ impl Work {
         let uploading = self.uploader.as_ref().and_then(|uploader| uploader.busy_with);
         let is_free = |id: &SegmentId| {
             // One that is being uploaded as it is must not change under that name.
-            !self.altered.contains(id) && uploading != Some(*id) && !self.is_begun_plain(id)
+            !self.altered.contains(id)
+                && uploading != Some(*id)
+                && !self.is_begun_plain(id)
+                && !self.unhealed.contains(&id.number)
         };
         let mut due = held.iter().filter(is_due).filter(|file| is_free(&file.id));
         let next = due.find_map(|file| known.get(&file.id));
@@ -511,7 +557,8 @@ impl Work {
         let now = Instant::now();
         let job = waiting().find_map(|file| {
             let is_put_off = self.foreign.get(&file.id).is_some_and(|then| now < *then);
-            if is_put_off || self.altered.contains(&file.id) {
+            let is_unhealed = self.unhealed.contains(&file.id.number);
+            if is_put_off || is_unhealed || self.altered.contains(&file.id) {
                 return None;
             }
             Some(Job {

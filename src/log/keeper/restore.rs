@@ -15,7 +15,7 @@ pub(super) fn copy(fs: &dyn Fs, file: &dyn AppendFile, length: u64, path: &Path)
     let aside = aside(path);
     let copied = copy_aside(fs, file, length, &aside).and_then(|()| fs.rename_new(&aside, path));
     match copied {
-        Ok(()) => fs.sync_directory(path.parent().unwrap_or(Path::new("."))),
+        Ok(()) => Ok(fs.sync_directory(path.parent().unwrap_or(Path::new(".")))?),
         Err(error) => {
             // A disk that is full is not to be kept full.
             fs.remove(&aside).ok();

@@ -130,7 +130,7 @@ impl Marks<'_> {
         let mut text = serde_json::to_vec(what)?;
         text.push(b'\n');
         self.fs.put_whole(&path, &text)?;
-        self.fs.sync_directory(self.family.directory())
+        Ok(self.fs.sync_directory(self.family.directory())?)
     }
 
     fn mark_path(&self, id: SegmentId) -> PathBuf {
