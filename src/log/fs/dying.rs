@@ -126,7 +126,8 @@ impl DyingFs {
         }
     }
 
-    /// A call that does not fail on a bad disk here, but in a dead process.
+    /// A call that does not fail on a bad disk here, but in a dead process: a sync that fails is not forgotten, and a rename
+    /// that fails is put off for seconds.
     fn pass_unless_dead(&self) -> io::Result<()> {
         let _ = self.fate();
         match self.is_dead() {
@@ -211,7 +212,7 @@ impl Fs for DyingFs {
     }
 
     fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {
-        self.pass().map_err(DirectoryError::Sync)
+        self.pass_unless_dead().map_err(DirectoryError::Sync)
     }
 }
 
