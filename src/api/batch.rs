@@ -113,7 +113,7 @@ impl Session {
                 if rejected.count > 0 {
                     shared
                         .partial_rejected
-                        .fetch_add(rejected.count as u64, Ordering::Relaxed);
+                        .fetch_add(rejected.count, Ordering::Relaxed);
                 }
                 let body = match partial {
                     true => partial_body(stored, &rejected),

@@ -23,7 +23,7 @@ const _: () = assert!(
 );
 
 impl Route {
-    /// All of them, in the order of their declaration.
+    /// All of them.
     pub const ALL: [Route; 7] = [
         Route::Event,
         Route::Batch,
@@ -98,7 +98,9 @@ impl Route {
 
     /// As what requests at a path with that endpoint, or with none, are counted.
     pub fn kind(route: Option<Route>) -> u8 {
-        route.map_or(KIND_OF_OTHERS, |route| KIND_OF_OTHERS + 1 + route as u8)
+        // The endpoint that is asked for most is the first.
+        let place = route.and_then(|route| Route::ALL.iter().position(|known| *known == route));
+        place.map_or(KIND_OF_OTHERS, |place| KIND_OF_OTHERS + 1 + place as u8)
     }
 
     /// The endpoint that is counted as `kind`; `None` where it is none's.
