@@ -119,21 +119,12 @@ impl Route {
 
     /// As what requests at a path with that endpoint, or with none, are counted.
     pub fn kind(route: Option<Route>) -> u8 {
-        let place = match route {
-            None => return KIND_OF_OTHERS,
-            Some(Route::File(_)) => return KIND_OF_FILES,
-            Some(Route::Event) => 0,
-            Some(Route::Batch) => 1,
-            Some(Route::Behavior) => 2,
-            Some(Route::Timeseries) => 3,
-            Some(Route::Funnel) => 4,
-            Some(Route::Health) => 5,
-            Some(Route::Stream) => 6,
-            Some(Route::Metrics) => 7,
-            Some(Route::OpenApi) => 8,
-            Some(Route::Docs) => 9,
+        let Some(route) = route else {
+            return KIND_OF_OTHERS;
         };
-        KIND_OF_OTHERS + 1 + place
+        // The endpoint that is asked for most is the first.
+        let place = Route::ALL.iter().position(|known| *known == route);
+        place.map_or(KIND_OF_FILES, |place| KIND_OF_OTHERS + 1 + place as u8)
     }
 
     /// The endpoint that is counted as `kind`; `None` where it is none's.

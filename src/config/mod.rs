@@ -571,6 +571,8 @@ mod tests {
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "of at most 1m"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),
             ("METRICS_QUERY_TIMEOUT", "0s", "from 1ms"),
+            ("METRICS_STREAM_SUBSCRIBERS_MAX", "-1", "whole number"),
+            ("METRICS_STREAM_LAG_MAX", "1", "`off`"),
             ("METRICS_SHUTDOWN_TIMEOUT", "-1s", "of at most"),
             ("METRICS_EVENT_BYTES_MAX", "1", "from 1KiB"),
             ("METRICS_BATCH_BYTES_MAX", "2GiB", "to 1GiB"),

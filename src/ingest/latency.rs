@@ -5,7 +5,7 @@
 //!
 //! Two questions are asked, and one recording answers both. A time-series database wants counts in fixed buckets that only
 //! grow ([`Latency::buckets`]), and forms its own windows. A person who asks how it is now wants quantiles of now: those
-//! ([`Latency::recent`]) are of the last 30 to 60 s, within 1 % (`hdrhistogram`): two windows of [`WINDOW`], of
+//! ([`Latency::recent`]) are of the last 30 to 60 s, within 1 % (`hdrhistogram`): two windows of 30 s, of
 //! which the older one is thrown away when the younger one is full.
 
 use std::sync::{Mutex, MutexGuard};

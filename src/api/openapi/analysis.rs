@@ -7,24 +7,18 @@ use utoipa::openapi::{ContentBuilder, RefOr, Required, Response, Schema};
 use utoipa::{IntoParams, ToSchema};
 
 use super::document::{Described, answer, json_of, params, reading};
+use super::schemas::{self, instant};
 
-/// From when on, and until when.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-pub struct Range {
-    /// RFC 3339, or Unix seconds.
-    #[param(example = "2026-11-22T12:00:00Z")]
-    since: Option<String>,
-    /// RFC 3339, or Unix seconds; exclusive. Now, if nothing is said.
-    until: Option<String>,
-}
+/// Most names that may be asked for at once, and most steps.
+const NAMES_MAX: usize = 50;
+const STEPS_MAX: usize = 10;
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct IntervalQuery {
     /// How long a bucket is.
-    #[param(inline, default = "1m")]
-    interval: Option<Interval>,
+    #[param(inline, default = "1m", required = false)]
+    interval: Interval,
 }
 
 /// How long a bucket is.
@@ -88,10 +82,10 @@ struct RestOfSeries {
 /// How many visitors did one step after the other.
 #[derive(ToSchema)]
 struct Funnel {
-    #[schema(required, format = DateTime)]
-    since: Option<String>,
-    #[schema(required, format = DateTime)]
-    until: Option<String>,
+    #[schema(format = DateTime)]
+    since: String,
+    #[schema(format = DateTime)]
+    until: String,
     #[schema(min_items = 2, max_items = 10)]
     steps: Vec<FunnelStep>,
     #[schema(required)]
@@ -131,31 +125,33 @@ struct FunnelGroup {
 #[into_params(parameter_in = Query)]
 struct SplitQuery {
     /// A key of `metadata`, by whose value at the first step visitors are told apart.
-    split: Option<String>,
+    #[param(max_length = 256, required = false)]
+    split: String,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 struct LastEventId {
     /// Where reading goes on: the last `id` that was received.
-    #[param(rename = "Last-Event-ID")]
-    last_event_id: Option<String>,
+    #[param(rename = "Last-Event-ID", required = false)]
+    last_event_id: String,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct LastEventIdQuery {
     /// The same, for those who cannot set headers.
-    last_event_id: Option<String>,
+    #[param(required = false)]
+    last_event_id: String,
 }
 
 /// A parameter that may be repeated.
-fn repeated(name: &str, description: &str, items: (usize, Option<usize>)) -> ParameterBuilder {
+fn repeated(name: &str, description: &str, items: (usize, usize)) -> ParameterBuilder {
     let (least, most) = items;
     let names = ArrayBuilder::new()
-        .items(ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)))
+        .items(schemas::name())
         .min_items((least > 0).then_some(least))
-        .max_items(most);
+        .max_items(Some(most));
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Query)
@@ -169,12 +165,26 @@ fn repeated(name: &str, description: &str, items: (usize, Option<usize>)) -> Par
         .schema(Some(RefOr::<Schema>::from(Schema::from(names.build()))))
 }
 
+/// A point in time.
+pub fn time(name: &str, description: &str) -> ParameterBuilder {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(RefOr::<Schema>::from(Schema::from(instant().build()))))
+}
+
+fn until() -> ParameterBuilder {
+    time("until", "Only events before that. Now, if nothing is said.")
+}
+
 /// The filter of names.
 pub fn event_type() -> ParameterBuilder {
     repeated(
         "event_type",
         "Only events of this name. May be repeated.",
-        (0, None),
+        (0, NAMES_MAX),
     )
 }
 
@@ -193,10 +203,11 @@ fn timeseries(described: &mut Described) {
             "Counts by the events' own time, in buckets without a gap. Without `event` the ten most frequent names, and the \
              others together in `rest`. At most 10,080 buckets; 60 up to now, if nothing is said.",
         ))
-        .parameter(repeated("event", "A name that gets a series of its own. May be repeated.", (0, None)));
+        .parameter(repeated("event", "A name that gets a series of its own. May be repeated.", (0, NAMES_MAX)));
     let operation = operation
         .parameters(Some(params::<IntervalQuery>()))
-        .parameters(Some(params::<Range>()))
+        .parameter(time("since", "Only events from then on, down to the begin of an interval. 60 intervals before the end, if nothing is said."))
+        .parameter(until())
         .response("200", answer("The buckets.", json_of::<TimeSeries>()));
     described.path(
         HttpMethod::Get,
@@ -214,11 +225,15 @@ fn funnel(described: &mut Described) {
         .parameter(repeated(
             "step",
             "The name of an event. Two to ten of them, in their order.",
-            (2, Some(10)),
+            (2, STEPS_MAX),
         ));
     let operation = operation
         .parameters(Some(params::<SplitQuery>()))
-        .parameters(Some(params::<Range>()))
+        .parameter(time(
+            "since",
+            "Only events from then on. A day before the end, if nothing is said.",
+        ))
+        .parameter(until())
         .response("200", answer("The steps.", json_of::<Funnel>()));
     described.path(
         HttpMethod::Get,

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::super::route::Route;
 use super::Facts;
-use super::analysis::event_type;
+use super::analysis::{event_type, time};
 use super::document::{
     Described, OPERATING, WRITING, answer, json_of, keyed, open, params, reading, simple, text_header,
     text_of,
@@ -96,12 +96,7 @@ fn snapshot(described: &mut Described, facts: &Facts) {
         .required(Required::False)
         .description(Some("How many events to show; at most METRICS_RING_CAPACITY."))
         .schema(Some(RefOr::<Schema>::from(Schema::from(limit.build()))));
-    let since = ParameterBuilder::new()
-        .name("since")
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some("Only events from then on: RFC 3339, or Unix seconds."))
-        .schema(Some(simple(Type::String)));
+    let since = time("since", "Only events from then on.");
     let operation = reading("snapshot", "Totals and the newest events")
         .description(Some("Own writes are seen. With a filter, totals and counts are of what matches, over the whole history."))
         .parameter(limit)

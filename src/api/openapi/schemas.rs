@@ -28,29 +28,48 @@ pub struct Event {
 const WHITE: &str = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
 
 fn visitor_id() -> impl Into<RefOr<Schema>> {
-    trimmed(6, "[^W][\\s\\S]{4,62}[^W]", "Who it is of: 6", "visitor-1")
+    trimmed(6, "[^W][\\s\\S]{4,62}[^W]")
+        .description(Some(
+            "Who it is of: 6 to 64 characters, white space around them not counted, which is cut off.",
+        ))
+        .examples([json!("visitor-1")])
 }
 
 fn event_name() -> impl Into<RefOr<Schema>> {
-    trimmed(1, "[^W]([\\s\\S]{0,62}[^W])?", "What happened: 1", "page_view")
+    name()
+        .description(Some(
+            "What happened: 1 to 64 characters, white space around them not counted, which is cut off.",
+        ))
+        .examples([json!("page_view")])
+}
+
+/// The name of an event.
+pub fn name() -> ObjectBuilder {
+    trimmed(1, "[^W]([\\s\\S]{0,62}[^W])?")
 }
 
 /// A text of which white space at its ends does not count. In `inner` a `W` stands for that.
-fn trimmed(least: usize, inner: &str, about: &str, example: &str) -> impl Into<RefOr<Schema>> {
+fn trimmed(least: usize, inner: &str) -> ObjectBuilder {
     let pattern = format!("^[W]*{inner}[W]*$").replace('W', WHITE);
-    let about = format!("{about} to 64 characters, white space around them not counted, which is cut off.");
     ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(least))
         .pattern(Some(pattern))
-        .description(Some(about))
-        .examples([json!(example)])
 }
 
 /// The first and the last millisecond of the years 1 to 9999. What is taken for seconds lies within.
 const TIMESTAMP_MS: (isize, isize) = (-62_135_596_800_000, 253_402_300_799_999);
 
 fn timestamp() -> impl Into<RefOr<Schema>> {
+    instant()
+        .description(Some(
+            "When it happened; now, if nothing is said. It is stored in UTC.",
+        ))
+        .examples([json!("2026-11-22T12:00:00Z"), json!(1_795_348_800)])
+}
+
+/// A point in time.
+pub fn instant() -> AnyOfBuilder {
     let spelled = ObjectBuilder::new()
         .schema_type(Type::String)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
@@ -62,13 +81,7 @@ fn timestamp() -> impl Into<RefOr<Schema>> {
         .minimum(Some(TIMESTAMP_MS.0))
         .maximum(Some(TIMESTAMP_MS.1))
         .description(Some("Unix seconds; milliseconds where they are more than 2e10."));
-    AnyOfBuilder::new()
-        .item(spelled)
-        .item(number)
-        .description(Some(
-            "When it happened; now, if nothing is said. It is stored in UTC.",
-        ))
-        .examples([json!("2026-11-22T12:00:00Z"), json!(1_795_348_800)])
+    AnyOfBuilder::new().item(spelled).item(number)
 }
 
 /// Events that are stored.
