@@ -114,7 +114,7 @@ impl Service for TestService {
                 let refused = self.gate.words.clone();
                 let produce = move |to: &mut StreamWriter<'_>| {
                     for number in 0..COLLECTED as u8 {
-                        to.collect(&[number; 70_000]);
+                        to.collect(&vec![number; 70_000]);
                         to.collect(b"|");
                         if !to.try_flush()? {
                             refused.fetch_add(1, Ordering::AcqRel);
