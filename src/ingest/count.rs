@@ -116,7 +116,7 @@ impl Writer {
     fn prepend_last(&self, file: &dyn Source, window: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
         let mut lines = Backwards::new(file, LINE_BYTES_MAX)?;
         while window.len() < self.shared.recent.capacity() {
-            let Some((_, line)) = lines.next()? else { break };
+            let Some((_, line)) = lines.previous()? else { break };
             if facts_of_line(line).is_some() {
                 window.push_front([line, b"\n"].concat());
             }

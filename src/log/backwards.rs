@@ -45,7 +45,7 @@ impl<'f> Backwards<'f> {
     ///
     /// # Errors
     /// What reading says.
-    pub fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+    pub fn previous(&mut self) -> io::Result<Option<(u64, &[u8])>> {
         self.text.truncate(self.handed);
         loop {
             let inside = &self.text[..self.text.len().saturating_sub(1)];
@@ -124,13 +124,13 @@ mod tests {
                 let mut backwards = Backwards::new(&file, 4 * chunk).unwrap();
                 assert_eq!(backwards.at(), (bytes.len() - half.len()) as u64);
                 let mut found = Vec::new();
-                while let Some((at, line)) = backwards.next().unwrap() {
+                while let Some((at, line)) = backwards.previous().unwrap() {
                     found.push((at, line.to_vec()));
                 }
                 found.reverse();
                 assert!(found == expected, "{lengths:?}");
                 assert_eq!(backwards.at(), 0);
-                assert!(backwards.next().unwrap().is_none());
+                assert!(backwards.previous().unwrap().is_none());
             }
         }
     }
@@ -141,8 +141,8 @@ mod tests {
         let bytes = [b"a\n", &vec![b'x'; 40 * chunk][..], b"\nbc\n"].concat();
         let file = io::Cursor::new(bytes);
         let mut backwards = Backwards::new(&file, 4 * chunk).unwrap();
-        assert_eq!(backwards.next().unwrap().unwrap().1, b"bc");
-        assert!(backwards.next().unwrap().is_none());
+        assert_eq!(backwards.previous().unwrap().unwrap().1, b"bc");
+        assert!(backwards.previous().unwrap().is_none());
         assert!(backwards.text.len() <= 16 * chunk);
     }
 }

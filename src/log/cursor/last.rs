@@ -116,7 +116,9 @@ fn of_plain(file: &File, count: u64, selection: &impl Selection) -> io::Result<(
     let mut lines = Backwards::new(file, LINE_BYTES_MAX)?;
     let (mut earliest, mut found) = (lines.at(), 0);
     while found < count {
-        let Some((at, line)) = lines.next()? else { break };
+        let Some((at, line)) = lines.previous()? else {
+            break;
+        };
         if selection.wants(line) {
             (earliest, found) = (at, found + 1);
         }
