@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
+
 use super::chunk::Builder;
 use super::filter::{Filter, Passing};
 use super::hub::Found;
@@ -26,6 +28,9 @@ const KEPT_FOR: Duration = Duration::from_secs(5);
 /// The pause where there is no more to read, and yet the feeder is not there: somebody has laid hands on the live file, and
 /// that takes seconds to show.
 const NO_PROGRESS: Duration = Duration::from_millis(10);
+
+/// The readers' priority: they get what others leave, and a tenth of a processor if these leave nothing.
+const NICE: i32 = 10;
 
 /// Something to be read.
 pub(super) enum Job {
@@ -128,6 +133,8 @@ impl Jobs {
 
 /// A thread's body.
 pub(super) fn run(shared: &Shared) {
+    // Who is behind can wait for those who store events and those who keep up. (On Linux this is the thread's own.)
+    setpriority_process(None, NICE).ok();
     while let Some(job) = shared.jobs.next(shared) {
         match job {
             Job::Open { at, filter, opened } => {
@@ -140,11 +147,11 @@ pub(super) fn run(shared: &Shared) {
                     CursorError::Io { .. } => Found::Failed(error.to_string()),
                     CursorError::NoLine(_) | CursorError::Beyond { .. } => Found::Lost,
                 });
-                shared.change(|state, wakes| state.found(id, found, wakes));
+                shared.change(|state| state.found(id, found));
             }
             Job::Count { id, at } => {
                 let seq = count(shared, at).unwrap_or(None);
-                shared.change(|state, wakes| state.found(id, Found::Seq(seq), wakes));
+                shared.change(|state| state.found(id, Found::Seq(seq)));
             }
         }
     }

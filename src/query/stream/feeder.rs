@@ -1,7 +1,7 @@
 //! The feeder: one thread that follows the log's end and puts what is new into the ring, for all subscribers that keep up.
 //!
 //! It rests while there is no subscriber, and the writer then pays for a look at a flag. Otherwise it sleeps until the log
-//! grows, takes what there is, and then gathers for [`GATHER`]: the first event after a pause is there at once, and a
+//! grows, takes what there is, and then gathers ([`GATHER`]): the first event after a pause is there at once, and a
 //! stream of them comes in batches, for each of which a subscriber is woken once.
 //!
 //! One that cannot keep up itself, because a log grows faster than a thread reads, is moved on like a subscriber that
@@ -16,9 +16,11 @@ use super::{CHUNK_BYTES, RING_BYTES_MAX, Shared};
 use crate::ingest::End;
 use crate::log::cursor::{Cursor, CursorError, Notice, Start, Step};
 
-/// How long events gather. A person sees no difference, and fifty wake-ups a second for each of a thousand subscribers are a
-/// few per cent of a core.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long events gather: a person sees no difference between the shortest and none.
+const GATHER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+/// Within that, how long for each subscriber that is to be woken for them: twenty thousand wake-ups a second, at some ten
+/// microseconds, are a fifth of a core.
+const GATHER_EACH: Duration = Duration::from_micros(50);
 /// Bytes of text that are put into the ring at a time: an eighth of it, so that subscribers get at what is there while the
 /// feeder reads on.
 const BATCH_BYTES: usize = super::RING_BYTES_MAX / 8;
@@ -70,7 +72,7 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
         if stop == Stop::End && feed.end.at == seen.at {
             feed.end.next_seq = seen.next_seq;
         }
-        publish(shared, chunks, feed.end);
+        let gather = publish(shared, chunks, feed.end);
         let lag = shared.view.bytes_behind(feed.end.at);
         if stop == Stop::Elsewhere {
             let at = feed.cursor.position();
@@ -84,18 +86,19 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
             feed.go_on(shared, end);
         } else if stop == Stop::End {
             shared.view.wait_for_more(seen.at, SLEEP_MAX);
-            std::thread::sleep(GATHER.saturating_sub(began.elapsed()));
+            std::thread::sleep(gather.saturating_sub(began.elapsed()));
         }
     }
     Ok(())
 }
 
-/// Puts chunks that end at `end` into the ring.
-fn publish(shared: &Shared, chunks: Vec<Arc<Chunk>>, end: End) {
+/// Puts chunks that end at `end` into the ring. How long the next events should gather.
+fn publish(shared: &Shared, chunks: Vec<Arc<Chunk>>, end: End) -> Duration {
     let mut names: Vec<Box<[u8]>> = chunks.iter().flat_map(|chunk| chunk.names()).cloned().collect();
     names.sort_unstable();
     names.dedup();
-    shared.change(|state, wakes| state.push(chunks, &names, end, wakes));
+    let waiting = shared.change(|state| state.push(chunks, &names, end));
+    (GATHER_EACH * waiting as u32).clamp(GATHER.0, GATHER.1)
 }
 
 struct Feed {
@@ -164,6 +167,6 @@ impl Feed {
     /// Goes on at `end`, where the cursor is: what lies before is left to the catch-up readers.
     fn go_on(&mut self, shared: &Shared, end: End) {
         self.end = end;
-        shared.change(|state, wakes| state.restart(end, wakes));
+        shared.change(|state| state.restart(end));
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::catchup::Job;
 use super::chunk::Chunk;
+use super::crier::TURNS_A_CRY;
 use super::filter::Filter;
 use super::{RING_BYTES_MAX, TURN_BYTES};
 use crate::ingest::{End, View};
@@ -97,17 +98,19 @@ pub(super) struct State {
     end_seq: Option<u64>,
     /// The feeder follows the log.
     is_fed: bool,
-    /// Turns that are given, of so many.
+    /// Turns that are given.
     turns: usize,
-    turns_max: usize,
+    /// Those who wait for one.
     queue: VecDeque<u64>,
+    /// Whether each crier has been rung and not come yet.
+    criers: Vec<bool>,
     /// Gaps that were told.
     pub(super) gaps: u64,
     lag_max: Option<u64>,
 }
 
 impl State {
-    pub fn new(turns_max: usize, lag_max: Option<u64>) -> State {
+    pub fn new(criers: usize, lag_max: Option<u64>) -> State {
         State {
             slots: BTreeMap::new(),
             next_id: 0,
@@ -119,8 +122,8 @@ impl State {
             end_seq: None,
             is_fed: false,
             turns: 0,
-            turns_max,
             queue: VecDeque::new(),
+            criers: vec![false; criers],
             gaps: 0,
             lag_max,
         }
@@ -147,7 +150,7 @@ impl State {
     /// A slot for one who begins at `at`; `end` is where the log ends.
     pub fn enter(&mut self, filter: Arc<Filter>, at: Position, seq: Option<u64>, end: End) -> u64 {
         if !replace(&mut self.is_fed, true) {
-            self.restart(end, &mut Vec::new());
+            self.restart(end);
         }
         let id = self.next_id;
         self.next_id += 1;
@@ -167,11 +170,10 @@ impl State {
         id
     }
 
-    pub fn leave(&mut self, id: u64, wakes: &mut Vec<Wake>) {
+    pub fn leave(&mut self, id: u64) {
         let slot = self.slots.remove(&id);
         if slot.is_some_and(|slot| slot.stage == Stage::Turn) {
             self.turns -= 1;
-            self.grant(wakes);
         }
     }
 
@@ -192,7 +194,7 @@ impl State {
     }
 
     /// The feeder goes on at `end`, and what lies between is not in the ring: who was at its end is behind now.
-    pub fn restart(&mut self, end: End, wakes: &mut Vec<Wake>) {
+    pub fn restart(&mut self, end: End) {
         // A number is left out, so that nobody takes the next chunk for the one behind his last.
         self.first_chunk = self.next_chunk() + 1;
         self.chunks.clear();
@@ -206,15 +208,15 @@ impl State {
             slot.stage = Stage::Queued;
             self.queue.push_back(*id);
         }
-        self.grant(wakes);
     }
 
     fn next_chunk(&self) -> u64 {
         self.first_chunk + self.chunks.len() as u64
     }
 
-    /// Takes in what the feeder has read: chunks up to `end`, with events of these `names`, sorted.
-    pub fn push(&mut self, chunks: Vec<Arc<Chunk>>, names: &[Box<[u8]>], end: End, wakes: &mut Vec<Wake>) {
+    /// Takes in what the feeder has read: chunks up to `end`, with events of these `names`, sorted. How many wait for a
+    /// turn then.
+    pub fn push(&mut self, chunks: Vec<Arc<Chunk>>, names: &[Box<[u8]>], end: End) -> usize {
         for chunk in chunks {
             self.ring_bytes += chunk.bytes();
             self.chunks.push_back(chunk);
@@ -242,71 +244,82 @@ impl State {
                 }
             }
         }
-        self.grant(wakes);
+        self.queue.len()
     }
 
-    /// Gives the turns there are to those who wait for one.
-    fn grant(&mut self, wakes: &mut Vec<Wake>) {
-        while self.turns < self.turns_max
+    /// The crier to be rung, if somebody waits for a turn and there is one to give.
+    pub fn to_ring(&mut self) -> Option<usize> {
+        if self.queue.is_empty() || self.turns >= self.criers.len() * TURNS_A_CRY {
+            return None;
+        }
+        let silent = self.criers.iter().position(|is_rung| !is_rung)?;
+        self.criers[silent] = true;
+        Some(silent)
+    }
+
+    /// A crier has been rung: gives turns to those who wait longest.
+    pub fn cry(&mut self, crier: usize) -> Vec<Wake> {
+        self.criers[crier] = false;
+        let mut wakes = Vec::with_capacity(TURNS_A_CRY);
+        while wakes.len() < TURNS_A_CRY
+            && self.turns < self.criers.len() * TURNS_A_CRY
             && let Some(id) = self.queue.pop_front()
         {
-            if let Some(slot) = self.slots.get_mut(&id)
-                && slot.stage == Stage::Queued
-            {
-                if slot.is_away {
-                    slot.stage = Stage::Away;
-                    continue;
-                }
-                slot.stage = Stage::Turn;
-                self.turns += 1;
-                wakes.extend(slot.wake.clone());
+            let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.stage == Stage::Queued) else {
+                continue;
+            };
+            if slot.is_away {
+                slot.stage = Stage::Away;
+                continue;
             }
+            slot.stage = Stage::Turn;
+            self.turns += 1;
+            wakes.extend(slot.wake.clone());
         }
+        wakes
     }
 
-    fn enqueue(&mut self, id: u64, from: Stage, wakes: &mut Vec<Wake>) {
+    fn enqueue(&mut self, id: u64, from: Stage) {
         if let Some(slot) = self.slots.get_mut(&id)
             && slot.stage == from
         {
             slot.stage = Stage::Queued;
             self.queue.push_back(id);
         }
-        self.grant(wakes);
     }
 
     /// The answer has begun: from now on it is woken.
-    pub fn attend(&mut self, id: u64, wake: Wake, wakes: &mut Vec<Wake>) {
+    pub fn attend(&mut self, id: u64, wake: Wake) {
         self.slots.get_mut(&id).expect(THERE).wake = Some(wake);
-        self.enqueue(id, Stage::Opening, wakes);
+        self.enqueue(id, Stage::Opening);
     }
 
     /// The peer does not read: there are no turns for now, and one that it has is over.
-    pub fn go_away(&mut self, id: u64, wakes: &mut Vec<Wake>) {
+    pub fn go_away(&mut self, id: u64) {
         let slot = self.slots.get_mut(&id).expect(THERE);
         slot.is_away = true;
         if slot.stage == Stage::Turn {
             slot.stage = Stage::Away;
             self.turns -= 1;
-            self.grant(wakes);
         }
     }
 
     /// The peer reads again.
-    pub fn come_back(&mut self, id: u64, wakes: &mut Vec<Wake>) {
+    pub fn come_back(&mut self, id: u64) {
         self.slots.get_mut(&id).expect(THERE).is_away = false;
-        self.enqueue(id, Stage::Away, wakes);
+        self.enqueue(id, Stage::Away);
     }
 
     /// A catch-up reader has done its job.
-    pub fn found(&mut self, id: u64, found: Found, wakes: &mut Vec<Wake>) {
+    pub fn found(&mut self, id: u64, found: Found) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.found = Some(found);
         }
-        self.enqueue(id, Stage::Reading, wakes);
+        self.enqueue(id, Stage::Reading);
     }
 
     /// The turn is over, and everything has been sent.
-    pub fn end_turn(&mut self, id: u64, wakes: &mut Vec<Wake>) {
+    pub fn end_turn(&mut self, id: u64) {
         let next = self.next_chunk();
         let slot = self.slots.get_mut(&id).expect(THERE);
         debug_assert!(slot.stage == Stage::Turn, "a turn ends once");
@@ -318,7 +331,6 @@ impl State {
         if slot.stage == Stage::Queued {
             self.queue.push_back(id);
         }
-        self.grant(wakes);
     }
 
     /// Everything before this place has been taken.
@@ -327,7 +339,7 @@ impl State {
     }
 
     /// Uses a turn, if it is one's own. A job, if something is to be read first: the turn is over then.
-    pub fn take(&mut self, id: u64, view: &View, wakes: &mut Vec<Wake>) -> (Taken, Option<Job>) {
+    pub fn take(&mut self, id: u64, view: &View) -> (Taken, Option<Job>) {
         let slot = self.slots.get_mut(&id).expect(THERE);
         if slot.stage != Stage::Turn {
             return (Taken::Nothing, None);
@@ -361,14 +373,14 @@ impl State {
             let may_know = slot.filter.is_all() && slot.seq.is_none() && self.end_seq.is_some();
             if may_know && !replace(&mut slot.is_seq_sought, true) {
                 let at = slot.at;
-                return (Taken::Nothing, Some(self.read(id, Job::Count { id, at }, wakes)));
+                return (Taken::Nothing, Some(self.read(id, Job::Count { id, at })));
             }
             return (self.leave_out(id, self.end, self.end_seq), None);
         }
         slot.lag_min = slot.lag_min.min(lag);
         let (at, filter) = (slot.at, Arc::clone(&slot.filter));
         let job = Job::Read { id, at, filter };
-        (Taken::Nothing, Some(self.read(id, job, wakes)))
+        (Taken::Nothing, Some(self.read(id, job)))
     }
 
     fn take_from_ring(&mut self, id: u64, number: u64) -> Taken {
@@ -408,10 +420,9 @@ impl State {
     }
 
     /// Ends a turn until a catch-up reader has done `job`.
-    fn read(&mut self, id: u64, job: Job, wakes: &mut Vec<Wake>) -> Job {
+    fn read(&mut self, id: u64, job: Job) -> Job {
         self.slots.get_mut(&id).expect(THERE).stage = Stage::Reading;
         self.turns -= 1;
-        self.grant(wakes);
         job
     }
 }

@@ -16,9 +16,9 @@
 //! - Each subscriber is given each event that he wants once and in the log's order: he is at a place in the log, takes only what
 //!   lies behind it, and moves on with what he has taken. The `id` of an event is the place behind it.
 //! - The writer waits for nobody here. It pays what `ingest/tip.rs` says.
-//! - Subscribers take turns ([`hub`]): a few at a time are awake and send, [`TURN_BYTES`] each, and then the next ones. A
-//!   thousand of them that are woken at once would stand before every request that comes meanwhile. One whose peer does not
-//!   read gives up his turn and waits on his own.
+//! - Subscribers take turns ([`crier`]): a few at a time are awake and send, [`TURN_BYTES`] each; then it is the turn of the
+//!   requests that have come meanwhile, and then of the next few. One whose peer does not read gives up his turn and waits on
+//!   his own.
 //! - Who wants events of some names is not woken for others.
 //! - One who falls out of the ring, and behind further than `lag_max` from where he was nearest to the end, is moved on to it,
 //!   and told so by a `gap` with the number of events left out. Who has resumed far back may take his time: he is not to
@@ -28,7 +28,7 @@
 //!
 //! Subscribers: as configured. Memory: the ring ([`RING_BYTES_MAX`]), and for each subscriber what his connection collects in a
 //! turn, or has been read for him: [`TURN_BYTES`], or a line that is longer. The queues have a place for each subscriber.
-//! Threads: the feeder and [`READERS`].
+//! Threads: the feeder and [`READERS`]; coroutines beside the subscribers' own: a crier for every two workers.
 //!
 //! # When the log cannot be read
 //!
@@ -37,6 +37,7 @@
 
 mod catchup;
 mod chunk;
+mod crier;
 mod feeder;
 mod filter;
 mod hub;
@@ -53,8 +54,9 @@ use std::time::Duration;
 use crate::ingest::{View, Waiter};
 use crate::log::cursor::{CursorError, Position};
 use catchup::{Job, Jobs};
+use crier::Bell;
 pub use filter::Filter;
-use hub::{State, Wake};
+use hub::State;
 pub use subscription::{Subscription, Turn};
 
 /// Memory of the ring: half a second of a hundred thousand events a second. Tests have a small one, so that a short log is
@@ -64,8 +66,8 @@ const RING_BYTES_MAX: usize = if cfg!(test) { 32 << 10 } else { 16 << 20 };
 const CHUNK_BYTES: usize = if cfg!(test) { 2 << 10 } else { 32 << 10 };
 /// What a subscriber sends in a turn: some 30 µs of a core.
 const TURN_BYTES: usize = 2 * CHUNK_BYTES;
-/// Turns at a time for each worker: one that runs, and one that is ready when it is done.
-const TURNS_A_WORKER: usize = 2;
+/// Workers for each crier: subscribers are to have half of the processors at the most when there is more to do than they can.
+const WORKERS_A_CRIER: usize = 2;
 /// Threads that read for those who are behind. One may be busy with a compressed file for a second.
 const READERS: usize = 2;
 /// How long a subscriber waits to hear whether there is such a place in the log.
@@ -114,6 +116,8 @@ struct Shared {
     policy: StreamPolicy,
     state: Mutex<State>,
     jobs: Jobs,
+    /// Of the criers.
+    bells: Vec<Bell>,
     stopping: AtomicBool,
 }
 
@@ -122,11 +126,15 @@ impl Shared {
         self.state.lock().expect("no holder of this lock panics")
     }
 
-    /// Changes something, and then wakes those whose turn it has become.
-    fn change<T>(&self, change: impl FnOnce(&mut State, &mut Vec<Wake>) -> T) -> T {
-        let mut wakes = Vec::new();
-        let result = change(&mut self.lock(), &mut wakes);
-        wakes.iter().for_each(|wake| wake());
+    /// Changes something, and then has turns given to those who wait for one.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let to_ring = state.to_ring();
+        drop(state);
+        if let Some(crier) = to_ring {
+            self.bells[crier].ring();
+        }
         result
     }
 
@@ -142,18 +150,20 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// Starts the threads.
+    /// Starts the threads and the criers.
     ///
     /// # Panics
-    /// If the system starts no thread.
+    /// If the system has none to give.
     pub fn start(view: View, log: &Path, policy: StreamPolicy, workers: usize) -> Streams {
-        let state = State::new(TURNS_A_WORKER * workers, policy.lag_max);
+        let criers = workers.div_ceil(WORKERS_A_CRIER);
+        let bells = (0..criers).map(|_| Bell::new().expect(STARTS)).collect();
         let shared = Arc::new(Shared {
             view,
             log: log.to_owned(),
             policy,
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(criers, policy.lag_max)),
             jobs: Jobs::default(),
+            bells,
             stopping: AtomicBool::new(false),
         });
         let thread = |name: &str, body: fn(&Shared)| {
@@ -164,6 +174,9 @@ impl Streams {
                 .thread()
                 .clone()
         };
+        for crier in 0..criers {
+            crier::start(&shared, crier).expect(STARTS);
+        }
         for _ in 0..READERS {
             thread("floodgate-catch", catchup::run);
         }
@@ -241,6 +254,7 @@ impl Drop for Streams {
         self.shared.stopping.store(true, Ordering::Release);
         self.feeder.unpark();
         self.shared.jobs.ring();
+        self.shared.bells.iter().for_each(Bell::ring);
     }
 }
 
@@ -267,4 +281,5 @@ impl Opened {
     }
 }
 
+const STARTS: &str = "a server that starts has a thread or a descriptor more";
 const NO_PANIC: &str = "no holder of this lock panics";

@@ -48,16 +48,13 @@ impl Subscription {
     /// Says how to wake the coroutine, from any thread, now that it can be.
     pub fn attend(&self, wake: impl Fn() + Send + Sync + 'static) {
         let wake = Arc::new(wake);
-        self.shared
-            .change(|state, wakes| state.attend(self.id, wake, wakes));
+        self.shared.change(|state| state.attend(self.id, wake));
     }
 
     /// Uses a turn, if it is one's own: hands out text to be sent.
     pub fn turn(&self, mut to: impl FnMut(&[u8])) -> Turn {
         let view = &self.shared.view;
-        let (taken, job) = self
-            .shared
-            .change(|state, wakes| state.take(self.id, view, wakes));
+        let (taken, job) = self.shared.change(|state| state.take(self.id, view));
         if let Some(job) = job {
             self.shared.jobs.push(job);
         }
@@ -85,22 +82,22 @@ impl Subscription {
 
     /// The turn is over, and everything has been sent.
     pub fn sent(&self) {
-        self.shared.change(|state, wakes| state.end_turn(self.id, wakes));
+        self.shared.change(|state| state.end_turn(self.id));
     }
 
     /// The peer has to read first: a turn that one has is over. Also without one.
     pub fn away(&self) {
-        self.shared.change(|state, wakes| state.go_away(self.id, wakes));
+        self.shared.change(|state| state.go_away(self.id));
     }
 
     /// The peer has read.
     pub fn back(&self) {
-        self.shared.change(|state, wakes| state.come_back(self.id, wakes));
+        self.shared.change(|state| state.come_back(self.id));
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.change(|state, wakes| state.leave(self.id, wakes));
+        self.shared.change(|state| state.leave(self.id));
     }
 }

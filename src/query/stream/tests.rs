@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::crier::TURNS_A_CRY;
 use super::*;
 use crate::event::{Lines, Parser, Room, Take};
 use crate::ingest::journal::Place;
@@ -291,46 +292,48 @@ fn who_wants_other_events_is_not_woken_and_few_are_awake_at_a_time() {
     let those = |name: &'static str, count: usize| (0..count).map(|_| subscribe(name)).collect::<Vec<_>>();
     let mut all = those("b", 6);
     all.extend(those("other", 6));
-    // Everybody has a first look, two at a time.
-    let awake = |all: &[(Subscription, Arc<AtomicBool>)]| -> Vec<usize> {
+    let awake = || -> Vec<usize> {
         let is_awake = |number: &usize| all[*number].1.load(Ordering::Acquire);
         (0..all.len()).filter(is_awake).collect()
     };
-    let look = |number: usize| {
-        let (subscription, woken) = &all[number];
+    // Waits for somebody's turn, and uses it: whose it was, and how much he was handed out.
+    let turn = || {
+        let deadline = Instant::now() + PATIENCE;
+        let first = loop {
+            let awake = awake();
+            assert!(awake.len() <= TURNS_A_CRY && Instant::now() < deadline);
+            if let [first, ..] = awake[..] {
+                break first;
+            }
+            thread::yield_now();
+        };
+        let (subscription, woken) = &all[first];
         woken.store(false, Ordering::Release);
         let mut text = 0;
         assert_eq!(subscription.turn(|piece| text += piece.len()), Turn::Taken);
-        text
+        (first, text)
     };
+    // Everybody has a first look.
     let mut seen = Vec::new();
-    while let [first, ..] = awake(&all)[..] {
-        assert!(awake(&all).len() <= TURNS_A_WORKER);
-        assert_eq!(look(first), 0);
-        all[first].0.sent();
-        seen.push(first);
+    for _ in 0..12 {
+        let (number, text) = turn();
+        assert_eq!(text, 0);
+        all[number].0.sent();
+        seen.push(number);
     }
-    assert_eq!(seen, (0..12).collect::<Vec<_>>());
+    assert!(seen.len() == 12 && (0..12).all(|number| seen.contains(&number)));
     store(&mut world.engine.entrance().producer(), 0..3, 10);
-    for turn in 0..6 {
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while awake(&all).is_empty() {
-            assert!(std::time::Instant::now() < deadline, "turn {turn}");
-            thread::yield_now();
-        }
-        let [first, ..] = awake(&all)[..] else {
-            unreachable!()
-        };
-        assert!(first < 6 && awake(&all).len() <= TURNS_A_WORKER);
-        assert!(look(first) > 0);
+    for round in 0..6 {
+        let (number, text) = turn();
+        assert!(number < 6 && text > 0);
         // One who does not read gives up his turn as well.
-        match turn % 2 {
-            0 => all[first].0.sent(),
-            _ => all[first].0.away(),
+        match round % 2 {
+            0 => all[number].0.sent(),
+            _ => all[number].0.away(),
         }
     }
     // The others have come to the end without being woken.
-    assert!(awake(&all).is_empty());
+    assert!(awake().is_empty());
     let end = world.engine.view().end().at;
     assert!(all.iter().all(|(subscription, _)| subscription.position() == end));
     assert_eq!(world.streams.status().lag_bytes_max, 0);
