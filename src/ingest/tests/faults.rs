@@ -314,12 +314,19 @@ fn a_directory_that_cannot_be_opened_is_no_failed_sync() {
         (view.status().sync_failures(), view.status().sync_error()),
         (0, None)
     );
-    // One that the disk does not take is.
+    // While the disk does not take the old file's new name, no other gets the one it had.
     fs.set(|faults| faults.directory_syncs = u32::MAX);
     engine.rotate();
-    until(|| view.status().sync_failures() > 0);
+    until(|| view.sealed_files() == 2);
+    let mut producer = engine.entrance().producer();
+    let mut lines = line_of(4, 1, 0);
+    producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+    let commitment = producer.commit(&mut lines, Level::Synced);
+    until(|| view.status().is_log_failing());
+    assert_eq!(fs.contents(&config.log), None);
     fs.set(|faults| faults.directory_syncs = 0);
-    until(|| !view.status().is_sync_failing());
+    assert_eq!(producer.wait(commitment, PATIENCE).level, Level::Synced);
+    drop(producer);
     produce(&engine.entrance(), 3, 3, Level::Synced);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
 }
