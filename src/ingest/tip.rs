@@ -156,8 +156,8 @@ mod tests {
                 while seen.load(Ordering::Relaxed) < 20_000 {
                     tip.armed.store(true, Ordering::Relaxed);
                     fence(Ordering::SeqCst);
-                    while tip.end().at.offset == seen.load(Ordering::Relaxed) {
-                        // Without a limit: a wake-up that is lost shows.
+                    if tip.end().at.offset == seen.load(Ordering::Relaxed) {
+                        // Armed anew after each, as it may have been for the step before. Without a limit: a wake-up that is lost shows.
                         thread::park();
                     }
                     seen.store(tip.end().at.offset, Ordering::Relaxed);

@@ -248,7 +248,7 @@ impl State {
     }
 
     /// The crier to be rung, if somebody waits for a turn and there is one to give.
-    pub fn to_ring(&mut self) -> Option<usize> {
+    pub fn next_crier(&mut self) -> Option<usize> {
         if self.queue.is_empty() || self.turns >= self.criers.len() * TURNS_A_CRY {
             return None;
         }

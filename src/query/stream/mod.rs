@@ -130,7 +130,7 @@ impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
-        let to_ring = state.to_ring();
+        let to_ring = state.next_crier();
         drop(state);
         if let Some(crier) = to_ring {
             self.bells[crier].ring();
