@@ -197,7 +197,8 @@ fn a_file_is_sealed_when_its_period_is_over_though_nothing_comes() {
     post(&server, 0..3, "first");
     await_true("a sealed file", || sealed_count(&launch) > 0);
     await_true("an empty live file", || {
-        !log::bytes(&launch.log()).is_empty() && std::fs::metadata(launch.log()).unwrap().len() == 0
+        !log::bytes(&launch.log()).is_empty()
+            && std::fs::metadata(launch.log()).is_ok_and(|metadata| metadata.len() == 0)
     });
     assert_eq!(snapshot(&server)["total"], 3);
     server.stop();
