@@ -22,6 +22,8 @@ pub enum Shortage {
     Reads,
     /// The log's files were not read in time.
     QueryTime,
+    /// The live stream has as many subscribers as it may have.
+    Subscribers,
 }
 
 const _: () = assert!(
@@ -31,7 +33,7 @@ const _: () = assert!(
 
 impl Shortage {
     /// All of them, in the order of their declaration.
-    pub const ALL: [Shortage; 7] = [
+    pub const ALL: [Shortage; 8] = [
         Shortage::Journal,
         Shortage::Memory,
         Shortage::Sync,
@@ -39,6 +41,7 @@ impl Shortage {
         Shortage::Counts,
         Shortage::Reads,
         Shortage::QueryTime,
+        Shortage::Subscribers,
     ];
 
     /// Counts the 503 that is given beside this.
@@ -56,6 +59,7 @@ impl Shortage {
             Shortage::Counts => "recovering",
             Shortage::Reads => "reads",
             Shortage::QueryTime => "query_timeout",
+            Shortage::Subscribers => "subscribers",
         }
     }
 }

@@ -4,6 +4,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::behavior::NAMES_MAX;
+use super::parameters::Parameters;
+use super::refusal::Shortage;
 use super::{Session, error};
 use crate::http::{Output, Request, StreamWriter};
 use crate::log::cursor::{NoPosition, Position};
@@ -14,18 +17,17 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client is told to wait before it connects again, from and to, in milliseconds: spread, so that not all come at
 /// once after a restart.
 const RETRY_MS: (u64, u64) = (1_000, 3_000);
-/// Longest `event_type`, in characters, as of an event's name.
-const NAME_CHARS_MAX: usize = 64;
-/// Most of them in a request.
-const NAMES_MAX: usize = 64;
 /// The second keeps nginx from gathering what is sent.
 const HEADERS: [(&str, &str); 2] = [("Cache-Control", "no-store"), ("X-Accel-Buffering", "no")];
 
 impl Session {
     pub(super) fn stream(&mut self, request: &mut Request<'_>, output: &mut Output) {
-        let Some(filter) = filter_of(request, output) else {
+        let mut parameters = Parameters::of(request);
+        let names = parameters.names("event_type", NAMES_MAX);
+        if !parameters.settle(output) {
             return;
-        };
+        }
+        let filter = Filter::of_spelt(names.unwrap_or_default());
         let Ok(from) = position_of(request, output) else {
             return;
         };
@@ -54,35 +56,6 @@ impl Session {
             Err(refusal) => refuse(refusal, from, output),
         }
     }
-}
-
-/// The events asked for; `None` after an answer that these are none.
-fn filter_of(request: &Request<'_>, output: &mut Output) -> Option<Filter> {
-    let pairs = request.query_pairs().filter(|(name, _)| name == "event_type");
-    let texts: Vec<_> = pairs.map(|(_, text)| text).collect();
-    let loc = ["query", "event_type"];
-    for text in &texts {
-        let length = text.trim().chars().count();
-        if length == 0 {
-            let msg = "String should have at least 1 character";
-            let ctx = serde_json::json!({"min_length": 1});
-            error::invalid_parameter("string_too_short", loc, msg, text, Some(ctx), output);
-            return None;
-        }
-        if length > NAME_CHARS_MAX {
-            let msg = format!("String should have at most {NAME_CHARS_MAX} characters");
-            let ctx = serde_json::json!({"max_length": NAME_CHARS_MAX});
-            error::invalid_parameter("string_too_long", loc, &msg, text, Some(ctx), output);
-            return None;
-        }
-    }
-    if texts.len() > NAMES_MAX {
-        let msg = format!("List should have at most {NAMES_MAX} items after validation");
-        let ctx = serde_json::json!({"max_length": NAMES_MAX, "actual_length": texts.len()});
-        error::invalid_parameter("too_long", loc, &msg, &texts[NAMES_MAX], Some(ctx), output);
-        return None;
-    }
-    Some(Filter::of(texts.iter().map(|text| text.trim())))
 }
 
 /// Where to resume, and where that was said.
@@ -129,11 +102,13 @@ fn refuse(refusal: NotSubscribed, from: Option<From>, output: &mut Output) {
         NotSubscribed::Beyond => not_there("Input should be an event's id: the log is not that long"),
         NotSubscribed::NoLine => not_there("Input should be an event's id: no line of the log begins there"),
         NotSubscribed::Full => {
+            Shortage::Subscribers.count(output);
             let sentence =
                 "There are as many subscribers as there may be (METRICS_STREAM_SUBSCRIBERS_MAX). Try again.";
             output.detail(503, &[error::RETRY_AFTER], sentence);
         }
         NotSubscribed::Late => {
+            Shortage::QueryTime.count(output);
             output.detail(
                 503,
                 &[error::RETRY_AFTER],

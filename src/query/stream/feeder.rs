@@ -61,7 +61,7 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
     let mut feed = Feed {
         cursor: Cursor::open(&shared.log, Start::At(start.at))?,
         end: start,
-        all: Filter::of([]),
+        all: Filter::of_spelt(Vec::new()),
     };
     // Less than that it may always be behind: it reads in batches.
     let lag_max = shared.policy.lag_max.map(|max| max.max(RING_BYTES_MAX as u64));

@@ -13,12 +13,17 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Events of these names; of all if there is none.
-    pub fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Filter {
-        let mut names: Vec<_> = names.into_iter().map(json_text).collect();
+    /// Events of these names, as lines spell them; of all if there is none.
+    pub fn of_spelt(mut names: Vec<Box<[u8]>>) -> Filter {
         names.sort_unstable();
         names.dedup();
         Filter { names }
+    }
+
+    /// Events of these names; of all if there is none.
+    #[cfg(test)]
+    pub fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Filter {
+        Filter::of_spelt(names.into_iter().map(crate::event::spelt).collect())
     }
 
     /// Whether it lets everything through.
@@ -38,12 +43,6 @@ impl Filter {
             false => self.names.iter().any(|name| sorted.binary_search(name).is_ok()),
         }
     }
-}
-
-/// A name as lines and summaries spell it, without the quotes.
-fn json_text(name: &str) -> Box<[u8]> {
-    let quoted = serde_json::to_string(name).expect("a string can be written");
-    quoted.as_bytes()[1..quoted.len() - 1].into()
 }
 
 /// Reads all lines of those files that may have a wanted one: so that who reads on can say how far it has come, and stop,
