@@ -38,6 +38,9 @@ const UNCACHE_STEP: u64 = 4 << 20;
 /// with that they are held up.
 const NEARING_MAX: Duration = Duration::from_secs(10);
 
+/// A sync that has been under way for so long may not end at all.
+const SLOW_AFTER: Duration = Duration::from_millis(250);
+
 /// When the log is synced though nobody waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FsyncPolicy {
@@ -72,6 +75,8 @@ pub(super) struct Work {
     pub waiters: VecDeque<(u64, Arc<Waiter>)>,
     /// The writer waits for all of it, or for little of it to be left.
     pub is_demanded: bool,
+    /// Since when a sync is under way.
+    syncing: Option<Instant>,
     /// Syncs of this file that have ended.
     pub syncs: u64,
     /// Since when the writer wants to seal the file, and how many syncs had ended then.
@@ -139,15 +144,17 @@ impl SyncThread {
     }
 
     /// Whether the rest of the file can be brought to the disk in a moment, for which the writer may stand. Until then the
-    /// thread syncs without a pause, and rings the writer's bell after each time, while writing goes on. That a sync has
-    /// ended since this was asked first is part of it: on a disk that hangs little can be left for long.
+    /// thread syncs without a pause, and rings the writer's bell after each time, while writing goes on. A sync that was
+    /// under way for long when this was asked first has to end: on a disk that hangs little can be left for ever.
     pub fn is_near(&self) -> bool {
         let mut work = self.work();
         let ended = work.syncs;
         let (since, before) = *work.nearing.get_or_insert_with(|| (Instant::now(), ended));
         let left = work.published.saturating_sub(work.synced);
         let is_little = || left <= DIRTY_BYTES_MAX || since.elapsed() >= NEARING_MAX;
-        let is_near = work.failure.is_some() || left == 0 || (ended > before && is_little());
+        let is_slow = work.syncing.is_some_and(|begun| begun.elapsed() >= SLOW_AFTER);
+        let is_prompt = !is_slow || ended > before;
+        let is_near = work.failure.is_some() || left == 0 || (is_prompt && is_little());
         if is_near {
             work.nearing = None;
         } else {
@@ -194,6 +201,7 @@ impl SyncThread {
             is_entry_new: file.is_some(),
             file: file.cloned(),
             failures_in_a_row: work.failures_in_a_row,
+            syncing: work.syncing,
             stopping: work.stopping,
             ..Work::default()
         };
@@ -281,9 +289,10 @@ impl SyncThread {
         waited.expect("no holder of this lock panics").0
     }
 
-    fn sync<'a>(&'a self, work: MutexGuard<'a, Work>, shared: &Shared) -> MutexGuard<'a, Work> {
+    fn sync<'a>(&'a self, mut work: MutexGuard<'a, Work>, shared: &Shared) -> MutexGuard<'a, Work> {
         let (file, end, checksum) = (work.file.clone(), work.published, work.checksum);
         let (generation, is_entry_new) = (work.generation, work.is_entry_new);
+        work.syncing = Some(Instant::now());
         drop(work);
         let directory = match is_entry_new {
             true => self.fs.sync_directory(&self.directory),
@@ -298,6 +307,7 @@ impl SyncThread {
             shared.status.fsync.record(began);
         }
         let mut work = self.work();
+        work.syncing = None;
         if work.generation != generation {
             return work;
         }

@@ -416,27 +416,29 @@ fn writing_goes_on_while_the_sync_before_a_rotation_takes_long() {
     let fs = FaultyFs::new(1, Faults::default());
     let engine = open(&config, &fs);
     let mut producer = engine.entrance().producer();
-    let mut write = |number, patience| {
+    let mut write = |number, level, patience| {
         let mut lines = line_of(1, number, 0);
         producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
-        let commitment = producer.commit(&mut lines, Level::Written);
+        let commitment = producer.commit(&mut lines, level);
         producer.wait(commitment, patience).level
     };
-    assert_eq!(write(0, PATIENCE), Level::Written);
     fs.hold_syncs(true);
-    let begun = fs.syncs();
+    assert!(write(0, Level::Synced, Duration::ZERO) < Level::Synced);
+    until(|| fs.syncs() == 1);
     engine.rotate();
-    until(|| fs.syncs() > begun);
     for number in 1..4 {
         // Less than a writer that stands for the sync would need.
-        assert_eq!(write(number, Duration::from_secs(5)), Level::Written);
+        assert_eq!(
+            write(number, Level::Written, Duration::from_secs(5)),
+            Level::Written
+        );
         // A read has the writer go once round, and look.
         engine.entrance().producer().publish(PATIENCE);
     }
     assert_eq!(engine.view().sealed_files(), 0);
     fs.hold_syncs(false);
     until(|| engine.view().sealed_files() == 1);
-    assert_eq!(write(4, PATIENCE), Level::Written);
+    assert_eq!(write(4, Level::Written, PATIENCE), Level::Written);
     drop(producer);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
     assert_eq!(split(&fs.contents(&config.log).unwrap()).len(), 1);
