@@ -426,3 +426,46 @@ fn a_surplus_connection_is_closed() {
     assert_eq!(kept.call(&post("visitor-2")), 202);
     server.stop();
 }
+
+#[test]
+fn a_slow_subscriber_of_the_live_stream_gets_every_event_whole() {
+    const EVENTS: usize = 2_000;
+    let setup = Setup::new();
+    let server = setup.launch.start();
+    let mut listener = setup.trust().connect(&server);
+    // Of this version a body has no chunks.
+    listener.send(b"GET /api/metrics/behavior/stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    let mut text = vec![0; 32];
+    listener.stream.read_exact(&mut text).unwrap();
+    let mut writer = setup.trust().connect(&server);
+    let padding = "x".repeat(8_000);
+    for numbers in (0..EVENTS).collect::<Vec<_>>().chunks(100) {
+        let event = |n: &usize| {
+            format!(
+                r#"{{"visitor_id":"visitor-{n:04}","event":"view","metadata":{{"padding":"{padding}"}}}}"#
+            )
+        };
+        let body: Vec<String> = numbers.iter().map(event).collect();
+        let path = format!("{BATCH}?ack=written");
+        assert_eq!(writer.call(&http::post(&path, &body.join("\n"))), 202);
+    }
+    // Now it reads, of what is more than sockets take.
+    let mut events = 0;
+    let mut piece = [0; 16 << 10];
+    while events < EVENTS {
+        let count = listener.stream.read(&mut piece).unwrap();
+        assert_ne!(count, 0, "the connection ended after {events} events");
+        text.extend_from_slice(&piece[..count]);
+        while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
+            let block = String::from_utf8(text.drain(..end + 2).collect()).unwrap();
+            let Some((_, line)) = block.split_once("\ndata: ") else {
+                assert_eq!(events, 0, "{block}");
+                continue;
+            };
+            let event = log::event(line);
+            assert_eq!(event["visitor_id"], format!("visitor-{events:04}"));
+            assert_eq!(event["metadata"]["padding"], padding.as_str());
+            events += 1;
+        }
+    }
+}

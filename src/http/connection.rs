@@ -128,7 +128,9 @@ impl<S: Socket, V: Service> Connection<S, V> {
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            match self.step()? {
+            let next = self.step()?;
+            self.stream_if_any()?;
+            match next {
                 Next::Request => {
                     self.wire.end_request();
                     if self.output.len() >= OUTPUT_BYTES_MAX {
@@ -222,7 +224,6 @@ impl<S: Socket, V: Service> Connection<S, V> {
         };
         let used = unused.len() - behind.len();
         self.input.consume(used);
-        self.stream_if_any()?;
         Ok(if is_last { Next::End } else { Next::Request })
     }
 
@@ -315,9 +316,12 @@ impl<S: Socket, V: Service> Connection<S, V> {
             return Ok(());
         };
         self.flush()?;
-        // A stream may last for days, and needs neither.
+        // A stream may last for days, and needs none of these.
         self.wire.spare(&mut self.input);
         self.output.shrink();
+        if let Some(stack) = self.stack {
+            stack.release();
+        }
         let streamed = stream::run(stream, &mut self.wire)?;
         self.output.report_stream(streamed.bytes, &mut self.service);
         match streamed.is_whole {

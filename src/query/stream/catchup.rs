@@ -164,7 +164,7 @@ fn read(shared: &Shared, at: Position, filter: Arc<Filter>) -> Result<Found, Cur
         0 => shared.view.first_seq_of(at.number),
         _ => None,
     };
-    let mut builder = Builder::new(at, first_seq);
+    let mut builder = Builder::new(at, first_seq, 0);
     let mut looked = 0;
     let mut is_end = false;
     let gap = loop {

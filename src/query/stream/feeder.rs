@@ -24,6 +24,8 @@ const GATHER_EACH: Duration = Duration::from_micros(50);
 /// Bytes of text that are put into the ring at a time: an eighth of it, so that subscribers get at what is there while the
 /// feeder reads on.
 const BATCH_BYTES: usize = super::RING_BYTES_MAX / 8;
+/// Room for a chunk's text: it is full with the first event that goes beyond.
+const ROOM_BYTES: usize = CHUNK_BYTES + (2 << 10);
 /// How long it sleeps at most. The log's files may be sealed, and removed, while nothing is stored; it should let go of them.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// The pause after a failure to read.
@@ -124,7 +126,7 @@ impl Feed {
     fn read(&mut self, shared: &Shared) -> Result<(Vec<Arc<Chunk>>, Stop), CursorError> {
         let mut chunks = Vec::new();
         let mut bytes = 0;
-        let mut builder = Builder::new(self.end.at, self.end.next_seq);
+        let mut builder = Builder::new(self.end.at, self.end.next_seq, ROOM_BYTES);
         let stop = loop {
             match self.cursor.step()? {
                 Step::Line(line) => {
@@ -135,7 +137,7 @@ impl Feed {
                             false => builder.next_seq(),
                         };
                         bytes += builder.bytes();
-                        let full = std::mem::replace(&mut builder, Builder::new(line.at, seq));
+                        let full = std::mem::replace(&mut builder, Builder::new(line.at, seq, ROOM_BYTES));
                         chunks.push(Arc::new(full.finish()));
                     }
                     builder.push(&line, &self.all);
