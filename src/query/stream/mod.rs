@@ -193,6 +193,9 @@ impl Streams {
         let shared = &self.shared;
         let filter = Arc::new(filter);
         let end = shared.view.end();
+        // While a file is sealed those who follow the log are at the beginning of the next one before the writer tells of it.
+        let next_file = Position::begin_of(end.at.number + 1);
+        let from = from.filter(|at| *at != next_file);
         let subscription = {
             let mut state = shared.lock();
             if state.subscribers() >= shared.policy.subscribers_max {
