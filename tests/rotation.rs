@@ -49,7 +49,9 @@ fn sealed_count(launch: &Launch) -> usize {
 fn rotate(server: &Server, launch: &Launch) {
     let before = sealed_count(launch);
     server.signal(Signal::USR1);
-    await_true("a sealed file", || sealed_count(launch) > before);
+    await_true("a sealed file", || {
+        sealed_count(launch) > before && launch.log().exists()
+    });
 }
 
 #[test]
