@@ -8,7 +8,7 @@
 //! - names that came after the bound on names, which it has together under [`OTHER`]: the file is read when such a name
 //!   is asked for. Where no name is asked for they stay together.
 //!
-//! So what comes out is exact, unless a file that has to be read has gone or is damaged, which is told ([`Gaps`]).
+//! So what comes out is exact, unless a file that has to be read has gone or is damaged, which is told (`Gaps`).
 
 use std::cmp::Ordering;
 use std::collections::HashMap;

@@ -19,7 +19,7 @@
 //!
 //! # When a file has gone, when the disk fails
 //!
-//! Counts that summaries have remain. What would have to be read is missing and told ([`files::Gaps`]); a disk that hangs costs
+//! Counts that summaries have remain. What would have to be read is missing and told (`Gaps`); a disk that hangs costs
 //! a thread until it is back, and its coroutine two seconds beyond the limit.
 
 pub mod count;

@@ -9,12 +9,12 @@
 //! Three threads, and as many places in each queue as [`Readers::start`] is told; work that finds its queue full is refused
 //! ([`Unread::Busy`]), which clients see as a 503 with `Retry-After`. Each piece has a time limit from when it is handed in, which
 //! it looks at itself ([`Limit`]), between two chunks of a file. What still waits in the queue when its time is over is not
-//! begun. If the disk hangs, so that work cannot look, the coroutine goes on without it after [`GRACE`]; the thread is back
+//! begun. If the disk hangs, so that work cannot look, the coroutine goes on without it after `GRACE`; the thread is back
 //! when the disk is.
 //!
 //! # Why no wake-up is lost
 //!
-//! The result is stored before the one who waits is handed to the herald ([`Waiter`]), which unparks it from inside a worker, and
+//! The result is stored before the one who waits is handed to the herald (`Waiter`), which unparks it from inside a worker, and
 //! the waiter looks for the result again after each park.
 
 use std::collections::VecDeque;
