@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -16,6 +18,8 @@ use crate::log::summary::{OTHER, Summary, Tally};
 pub const FINDINGS_MAX: usize = 20;
 /// Names told apart while a file is counted; no server may be set to more.
 const NAMES_MAX: usize = 1_000_000;
+/// How often a summary that is about to be stored is looked for.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Bytes between two words about how far it is.
 const WORD_BYTES: u64 = 1 << 20;
 
@@ -106,6 +110,8 @@ pub struct Checker<'a> {
     pub cursor: Cursor,
     /// Whether a server has the log open.
     pub is_held: bool,
+    /// How long summaries may be waited for that a server is about to store.
+    pub patience: Duration,
     /// Told how many bytes are checked.
     pub progress: &'a ProgressBar,
 }
@@ -135,14 +141,7 @@ impl Checker<'_> {
         let mut reading = self.read(task);
         // One that was compressed or summarised meanwhile.
         let (stored, why) = match stored {
-            None if self.is_held => stored_summary(
-                &path,
-                id,
-                Parts {
-                    summary: true,
-                    ..parts
-                },
-            ),
+            None if self.is_held => self.await_summary(&path, id, parts),
             stored => (stored, why),
         };
         let checked = &mut reading.checked;
@@ -177,6 +176,22 @@ impl Checker<'_> {
             }
         }
         reading.checked
+    }
+
+    /// The summary that a server is about to store: it does so soon after a file is sealed.
+    fn await_summary(&mut self, path: &Path, id: SegmentId, parts: Parts) -> (Option<Summary>, String) {
+        let parts = Parts {
+            summary: true,
+            ..parts
+        };
+        loop {
+            let found = stored_summary(path, id, parts);
+            if found.0.is_some() || self.patience.is_zero() {
+                return found;
+            }
+            self.patience = self.patience.saturating_sub(LOOK_AGAIN);
+            sleep(LOOK_AGAIN);
+        }
     }
 
     fn check_live(&mut self, task: Task) -> Checked {

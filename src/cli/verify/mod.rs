@@ -16,6 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -33,6 +34,8 @@ use report::Report;
 
 /// Most files that are checked at the same time: more than a disk gives.
 const WORKERS_MAX: usize = 8;
+/// How long each worker waits for summaries of files that have just been sealed.
+const SUMMARY_WAIT: Duration = Duration::from_secs(1);
 /// The setting that bounds the names in a summary.
 const NAMES_MAX: &str = "METRICS_EVENT_NAMES_MAX";
 
@@ -151,6 +154,7 @@ fn check(family: &Family, is_held: bool) -> Result<(Vec<Checked>, Findings), Cur
             family,
             cursor: Cursor::open(&family.live(), Start::Beginning)?,
             is_held,
+            patience: SUMMARY_WAIT,
             progress: &progress,
         };
         let mut checked = Vec::new();
