@@ -455,6 +455,13 @@ fn sequence_numbers_in_lines_have_no_gaps() {
         format!("metrics.jsonl:{line}:{byte}: its sequence number is {what} is the next")
     });
     assert_eq!(findings(folder.path()), expected);
+    // Those that a power cut took are missing behind what it tore, and the summary knows of them.
+    let torn = "{\"torn\":true     }\n".to_owned();
+    let sealed = folder.path().join("metrics-20261122T211530Z-000001.jsonl");
+    fs::write(&sealed, [line(1), torn, line(4)].concat()).unwrap();
+    fs::write(&live, line(5)).unwrap();
+    assert_eq!(report(folder.path(), &["--repair"])["ok"], true);
+    assert_eq!(findings(folder.path()), [""; 0]);
 }
 
 #[test]

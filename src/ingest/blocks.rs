@@ -77,6 +77,14 @@ impl Region {
         self.capacity
     }
 
+    /// Waits until what was stored in the mapping is on the disk (`msync`).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn flush(&self) -> std::io::Result<()> {
+        self.map.flush()
+    }
+
     /// Blocks that exist.
     pub fn minted(&self) -> u32 {
         // Relaxed: a figure for health and growth decisions; tokens carry the ordering.

@@ -37,7 +37,7 @@ pub(super) struct Failure {
     /// What was on the disk before, and its CRC-32C.
     from: u64,
     before: u32,
-    /// Why nothing was, or could be, done about what is behind that.
+    /// What is behind that could not be read back.
     is_lost: bool,
     /// Whether all that is in doubt has been written again at some time.
     is_rescued: bool,
@@ -127,6 +127,9 @@ impl SyncThread {
             work = self.rescue(work, shared);
             let failure = work.failure.as_ref();
             let is_safe = failure.is_some_and(|failure| failure.is_rescued && !failure.is_lost);
+            if is_safe {
+                self.unmark(shared);
+            }
             return (work, Some(is_safe));
         }
         if let Some(left) = work.time_left() {

@@ -298,7 +298,8 @@ fn append_missing_lines(
         let mut rest = FileRange::new(&**file, start, live.length());
         for_each_line(&mut rest, |line| found(&mut missing, line))?;
     }
-    complete_missing_line(remains, &frames, numbers, &mut missing, live, recovered)?;
+    note_places(remains, &frames, front, live)?;
+    complete_missing_line(&frames, numbers, &mut missing, live, recovered)?;
     close_torn_line(live, recovered)?;
     for frame in &frames {
         for line in frame.each_line() {
@@ -306,7 +307,6 @@ fn append_missing_lines(
             let count = missing.get_mut(line).expect("every line was counted");
             if *count > 0 {
                 *count -= 1;
-                place_before(remains, frame, front + live.length());
                 let bare = [b"{", line, b"\n"].concat();
                 match numbers.next(live)? {
                     0 => append(live, &bare)?,
@@ -370,24 +370,37 @@ fn next_number(first: u64, live: &LiveFile) -> io::Result<u64> {
     Ok(next.max(last + 1))
 }
 
-/// Notes, for a recovery after this one, that a line of `frame` is at that position, unless that is known to look from there
-/// on.
-fn place_before(remains: &Remains, frame: &Found<'_>, position: u64) {
-    let header = remains.region.header(frame.head);
-    let is_placed = header.state() == Some(State::Placed);
-    let known = header.placed_at().filter(|_| is_placed);
-    let known = known.map_or(u64::MAX, |placement| placement.position);
-    if remains.rebooted && position < known.min(frame.base) {
-        header.place(Placement {
-            position,
-            first_seq: 0,
-        });
+/// Notes, for a recovery after this one, that lines of the frames are from the log's end on, or from its last line on if that is cut.
+/// The notes are on the disk before a line is: the log may be shorter than it was when a frame was committed, and who looked
+/// for its lines only from there on would not find them.
+fn note_places(remains: &Remains, frames: &[Found<'_>], front: u64, live: &LiveFile) -> io::Result<()> {
+    if !remains.rebooted {
+        return Ok(());
+    }
+    let cut = torn_line(live)?.map_or(0, |cut| cut.len() as u64);
+    let position = front + live.length() - cut;
+    let mut is_noted = false;
+    for frame in frames {
+        let header = remains.region.header(frame.head);
+        let is_placed = header.state() == Some(State::Placed);
+        let known = header.placed_at().filter(|_| is_placed);
+        let known = known.map_or(u64::MAX, |placement| placement.position);
+        if position < known.min(frame.base) {
+            header.place(Placement {
+                position,
+                first_seq: 0,
+            });
+            is_noted = true;
+        }
+    }
+    match is_noted {
+        true => remains.region.flush(),
+        false => Ok(()),
     }
 }
 
 /// Completes the log's torn end, if it is the beginning of a line that is missing.
 fn complete_missing_line(
-    remains: &Remains,
     frames: &[Found<'_>],
     numbers: &Numbers<'_>,
     missing: &mut HashMap<&[u8], u64>,
@@ -409,8 +422,6 @@ fn complete_missing_line(
             continue;
         };
         *missing.get_mut(line).expect("every line was counted") -= 1;
-        let front = numbers.catalog.front().base;
-        place_before(remains, frame, front + live.length() - cut.len() as u64);
         append(live, &[&line[begun.len()..], b"\n"].concat())?;
         recovered.events += 1;
         return Ok(());

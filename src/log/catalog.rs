@@ -93,7 +93,7 @@ impl Catalog {
                 None => {
                     let summary = catalog.summarise(id, parts, names_max)?;
                     if let Some(summary) = summary {
-                        summary.write(&*catalog.fs, &path)?;
+                        catalog.write(&summary)?;
                         catalog.add(summary);
                     }
                 }
@@ -176,10 +176,14 @@ impl Catalog {
     /// # Errors
     /// What writing it, or syncing the directory, says.
     pub fn store(&self, segment: &Segment) -> io::Result<()> {
-        segment
-            .summary
-            .write(&*self.fs, &self.family.summary(segment.id()))?;
+        self.write(&segment.summary)?;
         Ok(self.fs.sync_directory(self.family.directory())?)
+    }
+
+    fn write(&self, summary: &Summary) -> io::Result<()> {
+        // Not before the file's own name is on the disk: a summary alone would count events that the live file has as well.
+        self.fs.sync_directory(self.family.directory())?;
+        summary.write(&*self.fs, &self.family.summary(summary.id()))
     }
 
     /// Opens a sealed file where it is, unpacked; `None` if it has gone.

@@ -1,5 +1,7 @@
-//! The room as a whole: recovery from what a crash leaves, the engine on a disk that fails, and on one that works.
+//! The room as a whole: recovery from what a crash leaves, the engine on a disk that fails, on one that works, and when the
+//! power goes.
 
+mod doubt;
 mod engine;
 mod faults;
 mod model;

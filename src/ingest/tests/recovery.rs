@@ -132,12 +132,16 @@ impl<'a> Site<'a> {
     }
 
     fn recover(&self) -> io::Result<Recovered> {
+        self.recover_as(false)
+    }
+
+    fn recover_as(&self, line_seq: bool) -> io::Result<Recovered> {
         let (journal, log) = paths(self.directory);
         let remains = Remains::open(&journal, &log).unwrap();
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
         let catalog = Catalog::open(Arc::clone(&fs), Family::of(&log), 100)?;
         let mut live = LiveFile::open(fs, &log)?;
-        recover(remains.as_ref(), &mut live, &catalog, false)
+        recover(remains.as_ref(), &mut live, &catalog, line_seq)
     }
 
     /// Recovers with so many bytes of space, then with so many more, and so on, and at last with all there is.
@@ -487,6 +491,31 @@ fn after_a_restart_a_torn_line_that_no_frame_has_is_closed_and_marked() {
     assert!(log.starts_with(&torn) && log.ends_with(&whole[before.bytes().len()..]));
     let closed: serde_json::Value = serde_json::from_slice(split(&log)[1]).unwrap();
     assert_eq!(closed["torn"], true);
+}
+
+#[test]
+fn after_a_restart_a_line_that_is_cut_before_its_number_is_not_completed_without_one() {
+    let line = line_of(1, 1, 0);
+    let mut process = Process::start();
+    process.commit(&line, 0);
+    let image = rebooted(process.image());
+    for cut in 1..20 {
+        let numbered = [b"{\"seq\":7,", &line.bytes()[1..]].concat();
+        let site = Site::new(&process, &image, Some(&numbered[..cut]));
+        site.recover_as(true).unwrap();
+        let log = site.log();
+        let lines = split(&log);
+        let is_completed = cut > b"{\"seq\":7".len();
+        let number = if is_completed { 7 } else { 1 };
+        let whole = format!("{{\"seq\":{number},").into_bytes();
+        assert_eq!(
+            text(lines[lines.len() - 1]),
+            text(&[&whole, &line.bytes()[1..]].concat()),
+            "cut at {cut}: {}",
+            text(&log)
+        );
+        assert_eq!(lines.len(), if is_completed { 1 } else { 2 }, "cut at {cut}");
+    }
 }
 
 #[test]
