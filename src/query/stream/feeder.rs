@@ -1,7 +1,7 @@
 //! The feeder: one thread that follows the log's end and puts what is new into the ring, for all subscribers that keep up.
 //!
 //! It rests while there is no subscriber, and the writer then pays for a look at a flag. Otherwise it sleeps until the log
-//! grows, takes what there is, and then gathers ([`GATHER`]): the first event after a pause is there at once, and a
+//! grows, takes what there is, and then lets events gather ([`GATHER`]): the first event after a pause is there at once, and a
 //! stream of them comes in batches, for each of which a subscriber is woken once.
 //!
 //! One that cannot keep up itself, because a log grows faster than a thread reads, is moved on like a subscriber that
@@ -87,8 +87,9 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
             feed.cursor.go_to(end.at)?;
             feed.go_on(shared, end);
         } else if stop == Stop::End {
-            shared.view.wait_for_more(seen.at, SLEEP_MAX);
+            // In this order: where there is more after that, nobody has to wake it.
             std::thread::sleep(gather.saturating_sub(began.elapsed()));
+            shared.view.wait_for_more(seen.at, SLEEP_MAX);
         }
     }
     Ok(())
