@@ -168,7 +168,7 @@ fn whoever_comes_goes_lags_and_resumes_gets_each_event_that_he_wants_once() {
             let (streams, stored) = (&world.streams, &stored);
             scope.spawn(move || {
                 let mut random = Random((seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-                let wanted: Vec<usize> = (0..3).filter(|name| seed % 8 & 1 << name != 0).collect();
+                let wanted: Vec<usize> = (0..3).filter(|name| (seed % 8) & (1 << name) != 0).collect();
                 let is_wanted = |number: usize| wanted.is_empty() || wanted.contains(&(number % 3));
                 let mut got = Vec::new();
                 let mut from = Position::FIRST;
@@ -251,9 +251,10 @@ fn events_that_are_sent_and_those_that_gaps_tell_of_are_all_there_are() {
         reader.subscription.back();
     }
     while readers.iter().any(|reader| reader.subscription.position() < end) {
-        let any = readers
-            .iter_mut()
-            .fold(false, |any, reader| reader.take_all() || any);
+        let mut any = false;
+        for reader in &mut readers {
+            any |= reader.take_all();
+        }
         if !any {
             thread::park_timeout(Duration::from_millis(1));
         }
