@@ -31,11 +31,10 @@ impl Session {
         let Ok(from) = position_of(request, output) else {
             return;
         };
-        // One's own writes come before, also those of this very burst.
+        // One's own writes come before, also those of this very burst. While the log is still being counted after the start
+        // that may not be in time, and they follow.
         self.intake.commit_burst();
-        if !self.shared.view.is_recovering() {
-            self.intake.producer.publish(self.shared.enqueue_timeout);
-        }
+        self.intake.producer.publish(self.shared.enqueue_timeout);
         if request.method() == "HEAD" {
             return output.stream(200, "text/event-stream", &HEADERS, Box::new(|_| Ok(())));
         }

@@ -2,25 +2,33 @@
 //! reaches.
 //!
 //! Few threads, whatever the number of subscribers. A subscriber has one job at a time, and a job reads one piece: so they
-//! take turns, and memory is bounded by a piece for each. Between two jobs a cursor is kept, as opening a file again, a
+//! take turns, and memory is bounded by a piece for each. Near the log's end a piece is read once for all who come
+//! by (`shelf.rs`). Between two jobs a cursor is kept, as opening a file again, a
 //! compressed one above all, costs more than reading a piece; [`KEPT_MAX`] of them, and not for longer than [`KEPT_FOR`], since
 //! it holds a file that may have been removed.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
 
-use super::chunk::Builder;
+use super::chunk::{Builder, Chunk};
 use super::filter::{Filter, Passing};
 use super::hub::Found;
+use super::shelf::Shelf;
 use super::{Opened, Shared, TURN_BYTES};
 use crate::event::facts_of_line;
 use crate::log::cursor::{Cursor, CursorError, Notice, Position, Start, Step};
 
 /// Bytes of the log that a job looks through for wanted events: a few milliseconds.
 const LOOK_BYTES: u64 = if cfg!(test) { 8 << 10 } else { 4 << 20 };
+/// Room for a piece's text: it is full with the first event that goes beyond.
+const ROOM_BYTES: usize = TURN_BYTES + (2 << 10);
+/// So near to the log's end lines are read for all: those who lag, up to the default of METRICS_STREAM_LAG_MAX and what is stored
+/// while they do, and those who have been away for a moment. Further back there is seldom another one at the same place, and
+/// who wants few events does not want the others rendered.
+const SHARED_WITHIN: u64 = if cfg!(test) { 64 << 10 } else { 512 << 20 };
 /// Cursors that are kept. One takes 64 KiB, on a compressed file some megabytes.
 const KEPT_MAX: usize = 16;
 /// How long one is kept that nobody asks for.
@@ -56,12 +64,15 @@ pub(super) struct Jobs {
     queue: Mutex<VecDeque<Job>>,
     bell: Condvar,
     kept: Mutex<VecDeque<Kept>>,
+    shelf: Mutex<Shelf>,
 }
 
 struct Kept {
     at: Position,
     filter: Arc<Filter>,
     cursor: Cursor<Passing>,
+    /// Files are gone here, which was not told yet; whether their events are counted.
+    gap: Option<bool>,
     since: Instant,
 }
 
@@ -95,14 +106,27 @@ impl Jobs {
         }
     }
 
-    /// Drops cursors that nobody has asked for; whether some are left.
+    /// Drops cursors that nobody has asked for, and when the last one goes the shelf; whether some are left.
     fn let_go(&self) -> bool {
         let mut kept = self.kept.lock().expect(NO_PANIC);
         kept.retain(|kept| kept.since.elapsed() < KEPT_FOR);
+        if kept.is_empty() {
+            self.shelf().clear();
+        }
         !kept.is_empty()
     }
 
-    fn keep(&self, at: Position, filter: Arc<Filter>, cursor: Cursor<Passing>) {
+    /// Forgets what was read: somebody has laid hands on the live file.
+    pub fn forget(&self) {
+        self.kept.lock().expect(NO_PANIC).clear();
+        self.shelf().clear();
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().expect(NO_PANIC)
+    }
+
+    fn keep(&self, at: Position, filter: Arc<Filter>, cursor: Cursor<Passing>, gap: Option<bool>) {
         let mut kept = self.kept.lock().expect(NO_PANIC);
         if kept.len() >= KEPT_MAX {
             kept.pop_front();
@@ -111,6 +135,7 @@ impl Jobs {
             at,
             filter,
             cursor,
+            gap,
             since: Instant::now(),
         });
     }
@@ -120,14 +145,16 @@ impl Jobs {
         shared: &Shared,
         at: Position,
         filter: &Arc<Filter>,
-    ) -> Result<Cursor<Passing>, CursorError> {
+    ) -> Result<(Cursor<Passing>, Option<bool>), CursorError> {
         let mut kept = self.kept.lock().expect(NO_PANIC);
         let fits = |kept: &Kept| kept.at == at && kept.filter == *filter;
         if let Some(index) = kept.iter().position(fits) {
-            return Ok(kept.remove(index).expect("it was found there").cursor);
+            let Kept { cursor, gap, .. } = kept.remove(index).expect("it was found there");
+            return Ok((cursor, gap));
         }
         drop(kept);
-        Cursor::select(&shared.log, Start::At(at), Passing(Arc::clone(filter)))
+        let cursor = Cursor::select(&shared.log, Start::At(at), Passing(Arc::clone(filter)))?;
+        Ok((cursor, None))
     }
 }
 
@@ -139,7 +166,7 @@ pub(super) fn run(shared: &Shared) {
         match job {
             Job::Open { at, filter, opened } => {
                 let cursor = shared.jobs.cursor(shared, at, &filter);
-                let result = cursor.map(|cursor| shared.jobs.keep(at, filter, cursor));
+                let result = cursor.map(|(cursor, gap)| shared.jobs.keep(at, filter, cursor, gap));
                 opened.tell(&shared.view, result);
             }
             Job::Read { id, at, filter } => {
@@ -157,43 +184,97 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// Reads a piece.
+/// Reads what follows: a turn's worth of what `filter` wants, or as much as a job looks through.
 fn read(shared: &Shared, at: Position, filter: Arc<Filter>) -> Result<Found, CursorError> {
-    let mut cursor = shared.jobs.cursor(shared, at, &filter)?;
+    let (mut text, mut end) = (Vec::new(), at);
+    for _ in 0..LOOK_BYTES.div_ceil(TURN_BYTES as u64) {
+        let is_near = shared.view.bytes_behind(end) <= SHARED_WITHIN;
+        let chunk = match next_chunk(shared, end, if is_near { &shared.all } else { &filter })? {
+            Piece::Gap(next, is_counted) if end == at => return Ok(Found::Gap(next, is_counted)),
+            // It is met again.
+            Piece::Gap(..) => break,
+            Piece::Chunk(chunk) if chunk.end == end => break,
+            Piece::Chunk(chunk) => chunk,
+        };
+        if filter.is_all() {
+            return Ok(Found::Chunk(chunk));
+        }
+        chunk.each_piece(end, &filter, |piece| text.extend_from_slice(piece));
+        end = chunk.end;
+        if text.len() >= TURN_BYTES || !is_near {
+            break;
+        }
+    }
+    if end == at {
+        std::thread::sleep(NO_PROGRESS);
+    }
+    Ok(Found::Text(text, end))
+}
+
+/// The chunk that follows, from the shelf if it is there.
+fn next_chunk(shared: &Shared, at: Position, filter: &Arc<Filter>) -> Result<Piece, CursorError> {
+    if filter.is_all()
+        && let Some(chunk) = shared.jobs.shelf().get(at)
+    {
+        return Ok(Piece::Chunk(chunk));
+    }
+    let piece = piece(shared, at, filter)?;
+    if filter.is_all()
+        && let Piece::Chunk(chunk) = &piece
+    {
+        shared.jobs.shelf().put(chunk);
+    }
+    Ok(piece)
+}
+
+/// What lies at a place.
+enum Piece {
+    /// Lines, if any.
+    Chunk(Arc<Chunk>),
+    /// Files that are gone: reading goes on there. Whether their events are counted.
+    Gap(Position, bool),
+}
+
+/// Reads a piece with the events that `filter` wants.
+fn piece(shared: &Shared, at: Position, filter: &Arc<Filter>) -> Result<Piece, CursorError> {
+    let (mut cursor, gap) = shared.jobs.cursor(shared, at, filter)?;
+    let keep = |at, cursor, gap| shared.jobs.keep(at, Arc::clone(filter), cursor, gap);
+    if let Some(is_counted) = gap {
+        let next = cursor.position();
+        keep(next, cursor, None);
+        return Ok(Piece::Gap(next, is_counted));
+    }
     let first_seq = match at.offset {
         0 => shared.view.first_seq_of(at.number),
         _ => None,
     };
-    let mut builder = Builder::new(at, first_seq, 0);
+    let mut builder = Builder::new(at, first_seq, if filter.is_all() { ROOM_BYTES } else { 0 });
     let mut looked = 0;
-    let mut is_end = false;
-    let gap = loop {
+    loop {
         match cursor.step()? {
             Step::Line(line) => {
-                builder.push(&line, &filter);
+                builder.push(&line, filter);
                 looked += line.bytes.len() as u64 + 1;
-                if builder.bytes() >= TURN_BYTES || looked >= LOOK_BYTES {
-                    break None;
+                if builder.bytes() < TURN_BYTES && looked < LOOK_BYTES {
+                    continue;
                 }
             }
-            Step::Notice(Notice::HalfLine { .. } | Notice::TooLong { .. }) => {}
-            Step::Notice(notice) => break Some(matches!(notice, Notice::Gap { .. })),
-            Step::End => {
-                is_end = true;
-                break None;
+            Step::Notice(Notice::HalfLine { .. } | Notice::TooLong { .. }) => continue,
+            Step::Notice(notice) => {
+                let is_counted = matches!(notice, Notice::Gap { .. });
+                let chunk = Arc::new(builder.finish());
+                keep(chunk.end, cursor, Some(is_counted));
+                return match chunk.end == at {
+                    true => piece(shared, at, filter),
+                    false => Ok(Piece::Chunk(chunk)),
+                };
             }
+            Step::End => {}
         }
-    };
-    let next = cursor.position();
-    shared.jobs.keep(next, filter, cursor);
-    if let Some(is_counted) = gap {
-        return Ok(Found::Gap(Arc::new(builder.finish()), next, is_counted));
+        builder.pass(cursor.position());
+        keep(cursor.position(), cursor, None);
+        return Ok(Piece::Chunk(Arc::new(builder.finish())));
     }
-    builder.pass(next);
-    if is_end && next == at {
-        std::thread::sleep(NO_PROGRESS);
-    }
-    Ok(Found::Chunk(Arc::new(builder.finish())))
 }
 
 /// The number of the event that is next at `at`, by counting those before it in its file.

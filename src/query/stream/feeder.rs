@@ -80,6 +80,7 @@ fn follow(shared: &Shared, start: End) -> Result<(), CursorError> {
             let at = feed.cursor.position();
             if at < feed.end.at {
                 shared.lock().lose(at.number);
+                shared.jobs.forget();
             }
             feed.go_on(shared, End { at, next_seq: None });
         } else if lag_max.is_some_and(|max| lag > max) {

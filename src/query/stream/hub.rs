@@ -38,10 +38,12 @@ enum Stage {
 
 /// What a catch-up reader has found.
 pub(super) enum Found {
-    /// Lines.
+    /// Lines, for who wants all.
     Chunk(Arc<Chunk>),
-    /// Lines, and behind them files that are gone: reading goes on there. Whether their events are counted.
-    Gap(Arc<Chunk>, Position, bool),
+    /// What is wanted, and how far that is.
+    Text(Vec<u8>, Position),
+    /// Files that are gone: reading goes on there. Whether their events are counted.
+    Gap(Position, bool),
     /// The number of the event that is next, if it could be told.
     Seq(Option<u64>),
     /// The place is not in the log any more.
@@ -76,6 +78,8 @@ pub(super) enum Taken {
     Nothing,
     /// The events in these from that place on.
     Chunks(Vec<Arc<Chunk>>, Position),
+    /// This.
+    Text(Vec<u8>),
     /// Events were left out, so many if that is known; it goes on there.
     Gap(Option<u64>, Position),
     /// The log cannot be read.
@@ -248,7 +252,7 @@ impl State {
     }
 
     /// The crier to be rung, if somebody waits for a turn and there is one to give.
-    pub fn next_crier(&mut self) -> Option<usize> {
+    pub fn crier_to_ring(&mut self) -> Option<usize> {
         if self.queue.is_empty() || self.turns >= self.criers.len() * TURNS_A_CRY {
             return None;
         }
@@ -345,14 +349,18 @@ impl State {
             return (Taken::Nothing, None);
         }
         match slot.found.take() {
-            Some(Found::Chunk(chunk)) => return (slot.take_chunk(chunk), None),
-            Some(Found::Gap(chunk, next, is_counted)) if chunk.end == slot.at => {
+            Some(Found::Chunk(chunk)) => {
+                let from = slot.at;
+                slot.pass(&chunk);
+                return (Taken::Chunks(vec![chunk], from), None);
+            }
+            Some(Found::Text(text, end)) => {
+                (slot.at, slot.seq) = (end, None);
+                return (Taken::Text(text), None);
+            }
+            Some(Found::Gap(next, is_counted)) => {
                 let seq = view.first_seq_of(next.number).filter(|_| is_counted);
                 return (self.leave_out(id, next, seq), None);
-            }
-            Some(Found::Gap(chunk, next, is_counted)) => {
-                slot.found = Some(Found::Gap(Arc::clone(&chunk), next, is_counted));
-                return (slot.take_chunk(chunk), None);
             }
             Some(Found::Failed(error)) => return (Taken::Failed(error), None),
             Some(Found::Lost) => return (self.leave_out(id, self.end, None), None),
@@ -392,8 +400,9 @@ impl State {
         {
             next += 1;
             slot.pass(chunk);
-            if chunk.has(&slot.filter) {
-                bytes += chunk.bytes();
+            let wanted = chunk.bytes_wanted(&slot.filter);
+            if wanted > 0 {
+                bytes += wanted;
                 chunks.push(Arc::clone(chunk));
             }
         }
@@ -434,12 +443,6 @@ impl Slot {
             self.seq = chunk.next_seq(self.at, self.seq);
             self.at = chunk.end;
         }
-    }
-
-    fn take_chunk(&mut self, chunk: Arc<Chunk>) -> Taken {
-        let from = self.at;
-        self.pass(&chunk);
-        Taken::Chunks(vec![chunk], from)
     }
 }
 

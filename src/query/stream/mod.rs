@@ -8,15 +8,15 @@
 //!
 //! The log is the broadcast: a subscriber is a place in it, and one that is slow lags on the disk and not in memory. At the
 //! log's end all of them would read the same lines, so one thread reads and renders those for all, into chunks that are shared
-//! and dropped by age (`feeder`). Who is further behind than the ring reaches is read for from his own place, by
-//! few threads in turn (`catchup`), until he meets the ring.
+//! and dropped by age (`feeder.rs`). Who is further behind than the ring reaches is read for from his own place, by
+//! few threads in turn (`catchup.rs`), until he meets the ring.
 //!
 //! # What holds
 //!
 //! - Each subscriber is given each event that he wants once and in the log's order: he is at a place in the log, takes only what
 //!   lies behind it, and moves on with what he has taken. The `id` of an event is the place behind it.
 //! - The writer waits for nobody here. It pays what `ingest/tip.rs` says.
-//! - Subscribers take turns (`crier`): a few at a time are awake and send, `TURN_BYTES` each; then it is the turn of the
+//! - Subscribers take turns (`crier.rs`): a few at a time are awake and send, 64 KiB each; then it is the turn of the
 //!   requests that have come meanwhile, and then of the next few. One whose peer does not read gives up his turn and waits on
 //!   his own.
 //! - Who wants events of some names is not woken for others.
@@ -26,9 +26,9 @@
 //!
 //! # Bounds
 //!
-//! Subscribers: as configured. Memory: the ring (`RING_BYTES_MAX`), and for each subscriber what his connection collects in a
-//! turn, or has been read for him: `TURN_BYTES`, or a line that is longer. The queues have a place for each subscriber.
-//! Threads: the feeder and `READERS`; coroutines beside the subscribers' own: a crier for every two workers.
+//! Subscribers: as configured. Memory: the ring and what was read for several who are behind (16 MiB each, `shelf.rs`), and for
+//! each subscriber what his connection collects in a turn, or has been read for him: 64 KiB, or a line that is longer. The
+//! queues have a place for each subscriber. Threads: the feeder and two readers; coroutines beside the subscribers' own: a crier for every two workers.
 //!
 //! # When the log cannot be read
 //!
@@ -41,6 +41,7 @@ mod crier;
 mod feeder;
 mod filter;
 mod hub;
+mod shelf;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -118,6 +119,7 @@ struct Shared {
     jobs: Jobs,
     /// Of the criers.
     bells: Vec<Bell>,
+    all: Arc<Filter>,
     stopping: AtomicBool,
 }
 
@@ -130,7 +132,7 @@ impl Shared {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
-        let to_ring = state.next_crier();
+        let to_ring = state.crier_to_ring();
         drop(state);
         if let Some(crier) = to_ring {
             self.bells[crier].ring();
@@ -164,6 +166,7 @@ impl Streams {
             state: Mutex::new(State::new(criers, policy.lag_max)),
             jobs: Jobs::default(),
             bells,
+            all: Arc::new(Filter::of_spelt(Vec::new())),
             stopping: AtomicBool::new(false),
         });
         let thread = |name: &str, body: fn(&Shared)| {

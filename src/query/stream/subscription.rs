@@ -65,6 +65,7 @@ impl Subscription {
                     chunk.each_piece(from, &self.filter, &mut to);
                 }
             }
+            Taken::Text(text) => to(&text),
             Taken::Gap(skipped, position) => {
                 let mut text = format!("event: gap\nid: {position}\ndata: {{\"skipped\":");
                 match skipped {

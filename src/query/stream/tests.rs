@@ -251,9 +251,10 @@ fn events_that_are_sent_and_those_that_gaps_tell_of_are_all_there_are() {
         reader.subscription.back();
     }
     while readers.iter().any(|reader| reader.subscription.position() < end) {
-        let any = readers
-            .iter_mut()
-            .fold(false, |any, reader| reader.take_all() | any);
+        let mut any = false;
+        for reader in &mut readers {
+            any |= reader.take_all();
+        }
         if !any {
             thread::park_timeout(Duration::from_millis(1));
         }
