@@ -351,7 +351,7 @@ pub const SETTINGS: &[Setting] = &[
         value: "COUNT",
         default: "2000",
         help: "Subscribers of the live stream at a time; the surplus is answered 503. Each takes some 12 KiB, and one that \
-               does not read what it is sent 64 KiB more",
+               does not read what it is sent up to 128 KiB more",
     },
     Setting {
         variable: "METRICS_STREAM_LAG_MAX",

@@ -28,7 +28,8 @@
 //!
 //! Subscribers: as configured. Memory: the ring and what was read for several who are behind (16 MiB each, `shelf.rs`), and for
 //! each subscriber what his connection collects in a turn, or has been read for him: 64 KiB, or a line that is longer. The
-//! queues have a place for each subscriber. Threads: the feeder and two readers; coroutines beside the subscribers' own: a crier for every two workers.
+//! queues have a place for each subscriber. Threads: the feeder and two readers; coroutines beside the subscribers' own: a crier
+//! for every two workers.
 //!
 //! # When the log cannot be read
 //!
