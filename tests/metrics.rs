@@ -157,6 +157,7 @@ fn what_is_stored_is_counted_and_timed() {
         ("floodgate_ready", 1.0),
         ("floodgate_log_failing", 0.0),
         ("floodgate_sync_failing", 0.0),
+        ("floodgate_sync_failures_total", 0.0),
         ("floodgate_recovering", 0.0),
     ] {
         assert_eq!(scrape.get(name), value, "{name}");

@@ -206,6 +206,11 @@ impl Sheet<'_> {
             "How long a sync of the log took that succeeded.",
             &status.fsync.buckets(),
         )?;
+        self.counter(
+            "floodgate_sync_failures",
+            "Syncs of the log that failed, and attempts to write again what they left in doubt.",
+            status.sync_failures(),
+        )?;
         self.gauge(
             "floodgate_log_live_bytes",
             "Bytes in the live file.",
