@@ -88,7 +88,8 @@ test("ranges reach as far as they say, and the chart can be read by keyboard and
     await page.keyboard.press("ArrowLeft");
     return false;
   });
-  assert.match(await text(page, "#tip"), /now\s*1/);
+  // The tip is painted with the next frame.
+  await until("the tip says so too", async () => /now\s*1/.test(await text(page, "#tip")));
   await page.keyboard.press("v");
   const cells = await page.locator("#table tbody tr").evaluateAll(rows => rows.map(row => Number(row.lastElementChild.textContent)));
   assert.equal(cells.length, 60);
