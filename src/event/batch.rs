@@ -259,6 +259,10 @@ impl Batch<'_, '_, '_> {
 
     /// As [`Batch::element`], for what the plain path does not know.
     fn any_element(&mut self, text: &mut Text<'_>, at: usize) -> Result<usize, Rejection> {
+        if let Some(end) = plain::end_of_value(text.bytes, at) {
+            self.alone(text, at, end)?;
+            return Ok(end);
+        }
         let rest = &text.utf8()?[at..];
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         match values.next() {

@@ -6,7 +6,7 @@
 //! simd-json's tape.
 //!
 //! What is not plain is answered with "don't know", and the next way decides: escapes in a text that matters or in the name
-//! of a member, `\u` anywhere, nesting deeper than [`DEPTH_MAX`], a member that is not valid, and whatever is not JSON.
+//! of a member, nesting deeper than [`DEPTH_MAX`], a member that is not valid, and whatever is not JSON.
 //! Property tests hold the answers against the slow path's, on whole and on damaged events.
 //!
 //! Invariant: what is answered is what the slow path would. Nothing recurses or allocates. Bounds: none of its own; it
@@ -93,6 +93,18 @@ pub(super) fn event<'a, const LINES: bool>(
         }
     }
     Some((fields, scan.at))
+}
+
+/// The end of the JSON value that begins at `at`, if it is one; that its strings are UTF-8 is not checked. `None` means don't
+/// know.
+pub(super) fn end_of_value(text: &[u8], at: usize) -> Option<usize> {
+    let mut scan = Scan::<false> {
+        text,
+        at,
+        high: 0,
+        breaks: false,
+    };
+    scan.value().map(|()| scan.at)
 }
 
 /// What the members of an event say. Of repeated ones the last.
@@ -300,20 +312,36 @@ impl<'t, const LINES: bool> Scan<'t, LINES> {
         Some(&self.text[from..self.at - 1])
     }
 
-    /// Reads over a string, which begins here. Of escapes, those of two bytes are known.
+    /// Reads over a string, which begins here.
     #[inline]
     fn string(&mut self) -> Option<()> {
         let mut from = self.at + 1;
         loop {
             let at = self.stop(from)?;
-            match self.text[at] {
-                b'"' => {
+            from = match (self.text[at], self.text.get(at + 1)) {
+                (b'"', _) => {
                     self.at = at + 1;
                     return Some(());
                 }
-                b'\\' if b"\"\\/bfnrt".contains(self.text.get(at + 1)?) => from = at + 2,
+                (b'\\', Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')) => at + 2,
+                (b'\\', Some(b'u')) => self.unicode_escape(at)?,
                 _ => return None,
-            }
+            };
+        }
+    }
+
+    /// Where the `\u` escape at `at` ends: one, or a pair of surrogates. Half a pair stands for no character.
+    fn unicode_escape(&self, at: usize) -> Option<usize> {
+        let unit = |at: usize| {
+            let digits = self.text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+            digits.iter().try_fold(0, |unit, digit| {
+                Some(unit << 4 | char::from(*digit).to_digit(16)?)
+            })
+        };
+        match unit(at)? {
+            0xD800..0xDC00 => matches!(unit(at + 6)?, 0xDC00..0xE000).then_some(at + 12),
+            0xDC00..0xE000 => None,
+            _ => Some(at + 6),
         }
     }
 

@@ -23,7 +23,7 @@ fn string_text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         6 => "[a-z0-9_ .:/-]{1,12}",
         1 => "\\PC{1,3}".prop_map(|text| text.replace(['"', '\\'], "x")),
-        1 => select(vec![r"\n", r#"\""#, r"\\", r"\/", r"\u0041", r"\u00e9", r"\ud83d\ude00", r"\u0000", r"\t"])
+        1 => select(vec![r"\n", r#"\""#, r"\\", r"\/", r"\u0041", r"\u00e9", r"\ud83d\ude00", r"\u0000", r"\t", r"\uD800", r"\udc00x"])
             .prop_map(str::to_owned),
         1 => select(vec!["\u{a0}", "\u{2028}", "\u{3000}", "é", "漢", "😀", "}", "{", ",", "[", "]", ":"])
             .prop_map(str::to_owned),
