@@ -25,7 +25,7 @@ fn validate(criterion: &mut Criterion) {
     let ndjson = events.join("\n");
     let array = format!("[{}]", events.join(","));
     let spaced = ndjson.replace("\":", "\": ").replace(",\"", ", \"");
-    let escaped = ndjson.replace("Mozilla", "\\"Mozilla\\"");
+    let escaped = ndjson.replace("Mozilla", r#"\"Mozilla\""#);
 
     let mut group = criterion.benchmark_group("validate");
     group.throughput(Throughput::Elements(1));
