@@ -325,7 +325,7 @@ mod tests {
     fn ask(lines: &str, split: Option<&str>, deadline: Instant) -> Value {
         let (engine, _directory) = engine_over(lines);
         let asked = Funnel {
-            steps: ["view", "buy"].map(|name| spelt(name)).to_vec(),
+            steps: ["view", "buy"].map(spelt).to_vec(),
             split: split.map(str::to_owned),
             since: Timestamp::parse("2025-10-09T12:00:00Z").unwrap(),
             until: Timestamp::parse("2025-10-09T13:00:00Z").unwrap(),
