@@ -41,9 +41,10 @@ use crate::ingest::{Herald, View};
 const GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the client is still there: a system call of a third of a microsecond for each of those who wait.
 const LOOK: Duration = Duration::from_millis(100);
-/// What work may cost that others wait behind in the quick lane, in bytes that are read or, of what is counted, looked at: some
-/// ten milliseconds.
-const ALLOWANCE: usize = 32 << 20;
+/// What work may cost that others wait behind in the quick lane, in bytes of lines that are read, or in what takes as long: some
+/// ten milliseconds. A month of ten names by the minute is within; and of a read of a whole file of 256 MiB, which begins anew
+/// behind it, it is a twentieth.
+const ALLOWANCE: usize = 12 << 20;
 
 /// What a piece of work takes, as far as can be told beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
