@@ -49,7 +49,8 @@ pub fn filtered_snapshot(view: &View, ask: &Ask, limit: usize, time: &Limit) -> 
             Ok(()) => {}
             Err(Stop::Costly) => return Err(Stop::Costly),
             Err(Stop::Late) => {
-                let reason = "The time (METRICS_QUERY_TIMEOUT) was over before the newest events were all found.";
+                let reason =
+                    "The time (METRICS_QUERY_TIMEOUT) was over before the newest events were all found.";
                 gaps.add(|| reason.into());
                 break;
             }
