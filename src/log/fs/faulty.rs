@@ -30,6 +30,8 @@ pub struct Faults {
     pub lengths: u32,
     /// So many renames fail.
     pub renames: u32,
+    /// So many times a file cannot get a second name.
+    pub links: u32,
     /// So many syncs of a file fail.
     pub syncs: u32,
     /// So many syncs of a directory fail.
@@ -262,6 +264,17 @@ impl Fs for FaultyFs {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        take(&mut state.faults.links)?;
+        if state.files.contains_key(to) {
+            return Err(Errno::EXIST.into());
+        }
+        let file = state.files.get(from).cloned().ok_or(Errno::NOENT)?;
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         take(&mut state.faults.renames)?;
@@ -337,6 +350,7 @@ impl Fs for FaultyFs {
         take(&mut state.faults.directory_opens).map_err(|_| DirectoryError::Open(Errno::MFILE.into()))?;
         take(&mut state.faults.directory_syncs).map_err(DirectoryError::Sync)?;
         state.directory_syncs += 1;
+        state.note();
         Ok(())
     }
 }

@@ -37,7 +37,8 @@ struct Inode {
 /// A step in a directory.
 #[derive(Clone)]
 enum Step {
-    Create(PathBuf, usize),
+    /// It gets this name, as its first or one more.
+    Name(PathBuf, usize),
     Rename(PathBuf, PathBuf, usize),
     Remove(PathBuf, usize),
 }
@@ -52,7 +53,7 @@ impl Step {
             }
         };
         match self {
-            Step::Create(path, inode) => {
+            Step::Name(path, inode) => {
                 names.insert(path.clone(), *inode);
             }
             Step::Rename(from, to, inode) => {
@@ -77,7 +78,9 @@ struct Contents {
 /// The files that a disk has after the power went.
 #[derive(Clone, Default)]
 pub struct Image {
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    names: Names,
+    /// By number; a file can have several names.
+    files: BTreeMap<usize, Vec<u8>>,
 }
 
 /// A moment at which the power may go.
@@ -206,9 +209,11 @@ impl<W> Moment<W> {
                 step.apply(&mut names);
             }
         }
-        let image = |(path, inode): (PathBuf, usize)| (path, contents.inodes[inode].image(dice));
+        let there: BTreeSet<usize> = names.values().copied().collect();
+        let image = |inode: usize| (inode, contents.inodes[inode].image(dice));
         Image {
-            files: names.into_iter().map(image).collect(),
+            files: there.into_iter().map(image).collect(),
+            names,
         }
     }
 }
@@ -250,7 +255,7 @@ impl<W> State<W> {
         }
         let inode = self.contents.inodes.len();
         self.contents.inodes.push(Inode::default());
-        self.take_step(Step::Create(path.to_owned(), inode));
+        self.take_step(Step::Name(path.to_owned(), inode));
         inode
     }
 
@@ -289,8 +294,10 @@ impl<W: Send + 'static> PowerFs<W> {
         witness: impl Fn() -> W + Send + 'static,
     ) -> PowerFs<W> {
         let mut contents = Contents::default();
-        for (path, bytes) in &image.files {
-            contents.names.insert(path.clone(), contents.inodes.len());
+        for (inode, bytes) in &image.files {
+            let names = image.names.iter().filter(|(_, other)| *other == inode);
+            let names = names.map(|(path, _)| (path.clone(), contents.inodes.len()));
+            contents.names.extend(names);
             contents.inodes.push(Inode {
                 memory: bytes.clone(),
                 disk: bytes.clone(),
@@ -371,6 +378,19 @@ impl<W: Send + 'static> Fs for PowerFs<W> {
         match state.inode_at(to) {
             Some(_) => Err(Errno::EXIST.into()),
             None => state.rename(from, to),
+        }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.step();
+        let inode = state.inode_at(from).ok_or(Errno::NOENT)?;
+        match state.inode_at(to) {
+            Some(_) => Err(Errno::EXIST.into()),
+            None => {
+                state.take_step(Step::Name(to.to_owned(), inode));
+                Ok(())
+            }
         }
     }
 
