@@ -24,6 +24,7 @@ pub mod archive;
 pub mod compress;
 pub mod forget;
 mod look;
+mod passing;
 mod restore;
 pub mod retain;
 mod stock;
