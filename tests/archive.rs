@@ -7,8 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use common::http::HEALTH;
+use common::log;
 use common::moto::{Moto, archiving_to};
-use common::sealed::{self, Feed, Folder, await_within, sealing_often, unpacked};
+use common::sealed::{Feed, Folder, await_within, sealing_often};
 use common::server::{Launch, Server};
 use common::{Rng, await_true};
 
@@ -30,13 +31,13 @@ fn archived_texts(moto: &Moto, live: &Path) -> Vec<Vec<u8>> {
         .map(|key| {
             let object = moto.object(key);
             if key.ends_with(".zst") {
-                unpacked(&object)
+                log::unpacked(&object)
             } else {
                 object
             }
         })
         .collect();
-    texts.push(sealed::live(live));
+    texts.extend(log::contents(live));
     texts
 }
 

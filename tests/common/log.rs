@@ -65,7 +65,7 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The bytes of one of them, unpacked; `None` if it has gone.
-fn contents(file: &Path) -> Option<Vec<u8>> {
+pub fn contents(file: &Path) -> Option<Vec<u8>> {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
@@ -73,10 +73,15 @@ fn contents(file: &Path) -> Option<Vec<u8>> {
     };
     Some(
         match file.extension().is_some_and(|extension| extension == "zst") {
-            true => zstd::decode_all(&bytes[..]).expect("a compressed file is whole"),
+            true => unpacked(&bytes),
             false => bytes,
         },
     )
+}
+
+/// What a zstd frame unpacks to.
+pub fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    zstd::decode_all(bytes).expect("a whole zstd frame")
 }
 
 fn split_lines(bytes: &[u8]) -> Vec<String> {
