@@ -95,7 +95,31 @@ pub fn random(state: &mut u64) -> u64 {
     word ^ (word >> 31)
 }
 
-fn fill(buffer: &mut [u8], contents: &[u8], offset: u64) -> io::Result<()> {
+/// What is known of a file with these contents.
+pub(super) fn stat_of(contents: &[u8]) -> Stat {
+    Stat {
+        bytes: contents.len() as u64,
+        modified: always(),
+        changed: always(),
+    }
+}
+
+/// A reader of these contents.
+pub(super) fn source_of(contents: Vec<u8>) -> Box<dyn Source> {
+    Box::new(Cursor::new(contents))
+}
+
+/// The names of those files that are in a directory.
+pub(super) fn names_in<'p>(directory: &Path, files: impl Iterator<Item = &'p PathBuf>) -> Vec<OsString> {
+    files
+        .filter(|path| path.parent() == Some(directory))
+        .filter_map(|path| path.file_name())
+        .map(OsString::from)
+        .collect()
+}
+
+/// Fills `buffer` with the bytes from `offset` on.
+pub(super) fn fill(buffer: &mut [u8], contents: &[u8], offset: u64) -> io::Result<()> {
     let there = contents
         .get(offset as usize..)
         .and_then(|rest| rest.get(..buffer.len()));
@@ -314,16 +338,11 @@ impl Fs for FaultyFs {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>> {
-        let contents = self.contents(path);
-        Ok(contents.map(|contents| Box::new(Cursor::new(contents)) as Box<dyn Source>))
+        Ok(self.contents(path).map(source_of))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        Ok(self.contents(path).map(|contents| Stat {
-            bytes: contents.len() as u64,
-            modified: always(),
-            changed: always(),
-        }))
+        Ok(self.contents(path).map(|contents| stat_of(&contents)))
     }
 
     fn make_directory(&self, _: &Path) -> io::Result<()> {
@@ -337,12 +356,7 @@ impl Fs for FaultyFs {
     }
 
     fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        let state = self.lock();
-        let inside = state.files.keys().filter(|path| path.parent() == Some(directory));
-        Ok(inside
-            .filter_map(|path| path.file_name())
-            .map(OsString::from)
-            .collect())
+        Ok(names_in(directory, self.lock().files.keys()))
     }
 
     fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {

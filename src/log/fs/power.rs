@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::{self, Cursor, IoSlice, Read};
+use std::io::{self, IoSlice, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-use super::faulty::{always, random};
+use super::faulty::{always, fill, names_in, random, source_of, stat_of};
 use super::{AppendFile, DirectoryError, Fs, Identity, Source, Stat};
 
 /// Bytes that get to the disk together. A sector, so that small files have many.
@@ -424,16 +424,11 @@ impl<W: Send + 'static> Fs for PowerFs<W> {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>> {
-        let contents = self.contents(path);
-        Ok(contents.map(|contents| Box::new(Cursor::new(contents)) as Box<dyn Source>))
+        Ok(self.contents(path).map(source_of))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        Ok(self.contents(path).map(|contents| Stat {
-            bytes: contents.len() as u64,
-            modified: always(),
-            changed: always(),
-        }))
+        Ok(self.contents(path).map(|contents| stat_of(&contents)))
     }
 
     fn make_directory(&self, _: &Path) -> io::Result<()> {
@@ -451,16 +446,7 @@ impl<W: Send + 'static> Fs for PowerFs<W> {
     }
 
     fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        let state = self.lock();
-        let inside = state
-            .contents
-            .names
-            .keys()
-            .filter(|path| path.parent() == Some(directory));
-        Ok(inside
-            .filter_map(|path| path.file_name())
-            .map(OsString::from)
-            .collect())
+        Ok(names_in(directory, self.lock().contents.names.keys()))
     }
 
     fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {
@@ -512,12 +498,7 @@ impl<W: Send + 'static> AppendFile for PowerFile<W> {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.fs.lock();
-        let memory = &state.contents.inodes[self.inode].memory;
-        let there = memory
-            .get(offset as usize..)
-            .and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        fill(buffer, &state.contents.inodes[self.inode].memory, offset)
     }
 
     fn finish(&self, _: SystemTime) -> io::Result<()> {
