@@ -4,11 +4,13 @@
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 
 use common::Rng;
 use common::http::BEHAVIOR;
 use common::load::{Books, Load};
 use common::log::{self, Follower};
+use common::sealed::{Folder, await_within};
 use common::server::{Launch, Server};
 use rustix::process::Signal;
 
@@ -30,6 +32,8 @@ const PUBLISH_INTERVALS: [&str; 4] = ["1ms", "1ms", "5ms", "50ms"];
 
 /// The sizes at which the live file is sealed: with the small one it happens all the time.
 const ROTATE_BYTES: [&str; 2] = ["64KiB", "1MiB"];
+/// When sealed files are compressed: some are archived plain.
+const COMPRESS_AFTER: [&str; 3] = ["0s", "0s", "off"];
 const ROTATE_RESTS: [&str; 3] = ["0ms", "0ms", "20ms"];
 
 /// One log over many lives of the server.
@@ -110,11 +114,16 @@ fn is_killed(status: std::process::ExitStatus) -> bool {
     status.signal() == Some(Signal::KILL.as_raw())
 }
 
-/// Plays `rounds` of kills at random moments: under load, now and then with a rotation just asked for, and again while
-/// recovering.
+/// Plays `rounds` of kills at random moments: under load, now and then with a rotation just asked for, while files are
+/// compressed and archived, and again while recovering.
 fn play_kills(seed: u64, rounds: u64) {
     let mut story = Story::new(seed);
+    let far = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", far.path().display());
+    story.launch = story.launch.set("METRICS_ARCHIVE_URL", url);
     for round in 0..rounds {
+        let compress_after = story.rng.pick(&COMPRESS_AFTER);
+        story.launch = story.launch.set("METRICS_COMPRESS_AFTER", compress_after);
         let server = story.launch_round().start();
         story.check(&server, &format!("before round {round}"));
         if story.rng.below(3) == 0 {
@@ -127,7 +136,37 @@ fn play_kills(seed: u64, rounds: u64) {
             story.launch_round().start_and_kill9(pause);
         }
     }
+    check_archive(&story.launch, far.path());
     story.finish();
+}
+
+/// Waits until all sealed files are in the archive, and checks that each is there once, as it was.
+fn check_archive(launch: &Launch, far: &Path) {
+    let server = launch.start();
+    let folder = Folder::of(launch);
+    await_within(10, "an archive with all files", || {
+        let health = server.connect().get(common::http::HEALTH).json();
+        health["archive"]["waiting_files"] == 0 && folder.marks().len() == folder.summaries().len()
+    });
+    server.stop();
+    let sealed = log::sealed(&launch.log());
+    let objects = std::fs::read_dir(far).unwrap().map(|entry| entry.unwrap().path());
+    let objects: Vec<_> = objects.collect();
+    assert_eq!(objects.len(), sealed.len(), "each once, and nothing else");
+    for file in sealed.values() {
+        let name = file
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".zst");
+        let is_it = |object: &&PathBuf| object.file_name().unwrap().to_str().unwrap().starts_with(name);
+        let object = objects.iter().find(is_it).expect("it is there");
+        assert!(
+            log::contents(object) == log::contents(file),
+            "{name} is as it was"
+        );
+    }
 }
 
 #[test]

@@ -231,6 +231,10 @@ mod tests {
         let mut text = Vec::new();
         for _ in 0..4 {
             text.extend_from_slice(event("whole").as_bytes());
+            // A long line begins with a page, so that lines of the filling end with one.
+            let padding = 512 - (text.len() + 10) % 512;
+            text.extend_from_slice(format!("{{\"pad\":\"{}\"}}\n", "-".repeat(padding)).as_bytes());
+            assert!(text.len().is_multiple_of(512));
             let mut long = event(&"x".repeat(below(9_000))).into_bytes();
             let start = below(long.len());
             let end = (start + 1 + below(3_000)).min(long.len());

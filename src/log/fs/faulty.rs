@@ -53,9 +53,14 @@ struct State {
     directory_syncs: u64,
     uncached: Vec<Range<u64>>,
     is_sync_held: bool,
+    lengths_asked: u64,
+    after_append: Option<Hook>,
     /// What somebody who looks at a path after each step sees of it: its length.
     watched: Option<(PathBuf, Vec<Option<usize>>)>,
 }
+
+/// What is done at some moment.
+type Hook = Box<dyn FnOnce() + Send>;
 
 /// The file system. Clones are the same one.
 #[derive(Clone, Default)]
@@ -162,6 +167,16 @@ impl FaultyFs {
     pub fn hold_syncs(&self, held: bool) {
         self.lock().is_sync_held = held;
         self.bell.notify_all();
+    }
+
+    /// Has `hook` called when something has been appended, before who did it is told so.
+    pub fn after_append(&self, hook: impl FnOnce() + Send + 'static) {
+        self.lock().after_append = Some(Box::new(hook));
+    }
+
+    /// How often the length of a file was asked for.
+    pub fn lengths_asked(&self) -> u64 {
+        self.lock().lengths_asked
     }
 
     /// Syncs of files that have begun.
@@ -375,11 +390,16 @@ impl AppendFile for FaultyFile {
         let mut state = self.fs.lock();
         let result = state.append(&mut self.contents.lock().unwrap(), &bytes);
         state.note();
+        let hook = state.after_append.take();
+        drop(state);
+        hook.into_iter().for_each(|hook| hook());
         result
     }
 
     fn length(&self) -> io::Result<u64> {
-        take(&mut self.fs.lock().faults.lengths)?;
+        let mut state = self.fs.lock();
+        state.lengths_asked += 1;
+        take(&mut state.faults.lengths)?;
         Ok(self.contents.lock().unwrap().len() as u64)
     }
 
