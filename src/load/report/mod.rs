@@ -15,6 +15,7 @@
 //! [`series::Builder`], once a second.
 
 pub mod latency;
+pub mod machine;
 pub mod series;
 
 use indexmap::IndexMap;
