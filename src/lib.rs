@@ -31,5 +31,6 @@ pub mod http;
 pub mod ingest;
 pub mod load;
 pub mod log;
+mod printable;
 pub mod query;
 pub mod web;

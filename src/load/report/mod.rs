@@ -5,6 +5,11 @@
 //! | this one | the types, which are the file format |
 //! | [`latency`] | from a histogram to percentiles and back |
 //! | [`series`] | figures second by second, bounded |
+//! | [`machine`] | the machine that makes the load |
+//! | [`file`] | reports as files |
+//! | [`notes`] | what to know before believing the figures |
+//! | [`units`] | figures as people read them |
+//! | [`table`] | the report on a terminal |
 //!
 //! The file is JSON, version [`VERSION`]; fields may be added to it without a new version, so readers must pass over those they
 //! do not know. Latencies are whole microseconds, rates are a second. Beside the percentiles the whole histogram is kept,
@@ -14,14 +19,20 @@
 //! Owner: the thread that ran the test, or the one that compares; nothing here runs while load is made but
 //! [`series::Builder`], once a second.
 
+pub mod file;
 pub mod latency;
 pub mod machine;
+pub mod notes;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod series;
+pub mod table;
+pub mod units;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-pub use latency::Latency;
+pub use latency::{CountedFrom, Latency};
 pub use series::OverTime;
 
 /// Version of the file format.
@@ -168,6 +179,14 @@ pub struct Ramp {
     pub p99_max_us: u64,
     /// In the order they were tried.
     pub steps: Vec<Step>,
+}
+
+impl Ramp {
+    /// The highest rate that was held.
+    pub fn highest(&self) -> Option<&Step> {
+        let held = self.steps.iter().filter(|step| step.held);
+        held.max_by(|one, other| one.rate.total_cmp(&other.rate))
+    }
 }
 
 /// A rate that was tried.

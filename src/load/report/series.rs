@@ -104,7 +104,7 @@ impl Builder {
 
 impl Point {
     /// Puts the step behind this one into it.
-    fn absorb(&mut self, next: &Point) {
+    pub(super) fn absorb(&mut self, next: &Point) {
         let total = self.requests + next.requests;
         if total > 0 {
             let sum = u128::from(self.p50_us) * u128::from(self.requests)
@@ -116,5 +116,59 @@ impl Point {
         self.errors += next.errors;
         self.p99_us = self.p99_us.max(next.p99_us);
         self.max_us = self.max_us.max(next.max_us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gathered(seconds: u64) -> OverTime {
+        let mut builder = Builder::new();
+        for second in 0..seconds {
+            builder.push(Point {
+                requests: second % 7,
+                events: 2,
+                p50_us: 100 + second % 3,
+                p99_us: second,
+                max_us: second + 1,
+                ..Point::default()
+            });
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn an_hour_is_kept_by_seconds() {
+        let hour = gathered(3_600);
+        assert_eq!((hour.step_seconds, hour.points.len()), (1, 3_600));
+        assert_eq!(hour.points[17].p99_us, 17);
+    }
+
+    #[test]
+    fn what_is_longer_is_put_together_and_nothing_is_lost() {
+        for seconds in [3_601, 7_200, 7_201, 20_000] {
+            let long = gathered(seconds);
+            assert!(long.points.len() <= POINTS_MAX);
+            assert_eq!(
+                long.points.iter().map(|point| point.events).sum::<u64>(),
+                2 * seconds
+            );
+            let requests: u64 = (0..seconds).map(|second| second % 7).sum();
+            assert_eq!(
+                long.points.iter().map(|point| point.requests).sum::<u64>(),
+                requests
+            );
+            for (at, point) in long.points.iter().enumerate() {
+                assert_eq!(point.second, at as u64 * long.step_seconds);
+                let last = (point.second + long.step_seconds).min(seconds) - 1;
+                assert_eq!(
+                    (point.p99_us, point.max_us),
+                    (last, last + 1),
+                    "the worst of its seconds"
+                );
+                assert!((100..=102).contains(&point.p50_us), "between theirs");
+            }
+        }
     }
 }
