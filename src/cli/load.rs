@@ -4,7 +4,7 @@
 //! SIGINT or SIGTERM ends the load, and the report is of what was done until then; a second one ends the process.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -24,6 +24,7 @@ use crate::load::plan::{
     rates,
 };
 use crate::load::report::Report;
+use crate::load::report::table::table;
 use crate::load::target::Target;
 use crate::load::{Failure, Input, run as make_load};
 
@@ -226,47 +227,25 @@ fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
 fn plan(matches: &ArgMatches) -> Result<Plan, String> {
     let whole = |name: &str| *matches.get_one::<usize>(name).expect("it has a default");
     let time = |name: &str| *matches.get_one::<Duration>(name).expect("it has a default");
-    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
-    let target: Target = matches.get_one::<Target>("url").expect("it is required").clone();
-    let (connections, threads) = (whole("connections"), whole("threads"));
-    if threads > connections {
-        return Err(format!(
-            "--threads {threads}: each needs a connection, and there are {connections}"
-        ));
-    }
-    if !target.is_tls && (path("ca").is_some() || matches.get_flag("insecure")) {
-        return Err("--ca and --insecure are for https:// URLs".into());
-    }
-    let shape = match (
-        matches.get_one::<u32>("pipeline"),
-        matches.get_one::<u32>("batch"),
-    ) {
-        (Some(requests), _) => Shape::Pipeline(*requests),
-        (_, Some(events)) => Shape::Batch(*events),
-        (None, None) => Shape::Single,
-    };
-    let pace = pace(matches);
-    let events = matches.get_one::<u64>("events").copied();
-    if events.is_some() && matches!(pace, Pace::Ramp { .. }) {
-        return Err("a ramp has steps of --duration, and no number of events".into());
-    }
-    let input = match path("input") {
-        None => None,
-        Some(path) => {
-            Some(Input::read(&path).map_err(|error| format!("--input {}: {error}", path.display()))?)
-        }
-    };
-    Ok(Plan {
+    let plan = Plan {
+        target: matches.get_one::<Target>("url").expect("it is required").clone(),
         key: matches.get_one::<String>("key").cloned().map(Key),
-        trust: match (path("ca"), matches.get_flag("insecure")) {
-            (Some(path), _) => Trust::File(path),
+        trust: match (matches.get_one::<PathBuf>("ca"), matches.get_flag("insecure")) {
+            (Some(path), _) => Trust::File(path.clone()),
             (None, true) => Trust::Anybody,
             (None, false) => Trust::System,
         },
-        threads,
-        connections,
-        pace,
-        shape,
+        threads: whole("threads"),
+        connections: whole("connections"),
+        pace: pace(matches),
+        shape: match (
+            matches.get_one::<u32>("pipeline"),
+            matches.get_one::<u32>("batch"),
+        ) {
+            (Some(requests), _) => Shape::Pipeline(*requests),
+            (_, Some(events)) => Shape::Batch(*events),
+            (None, None) => Shape::Single,
+        },
         encoding: matches
             .get_one::<String>("encoding")
             .map(|name| match name.as_str() {
@@ -275,15 +254,47 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
             }),
         ack: matches.get_one::<String>("ack").cloned(),
         duration: matches.get_one::<Duration>("duration").copied(),
-        events,
+        events: matches.get_one::<u64>("events").copied(),
         warmup: time("warmup"),
         timeout: time("timeout"),
         seed: *matches.get_one::<u64>("seed").expect("it has a default"),
-        input,
-        verify: path("verify"),
+        input: None,
+        verify: matches.get_one::<PathBuf>("verify").cloned(),
         settings: settings(matches),
-        target,
-    })
+    };
+    check(&plan)?;
+    // Last: reading may take a while, and usage is told at once.
+    let input = match matches.get_one::<PathBuf>("input") {
+        None => None,
+        Some(path) => {
+            Some(Input::read(path).map_err(|error| format!("--input {}: {error}", path.display()))?)
+        }
+    };
+    Ok(Plan { input, ..plan })
+}
+
+/// What arguments may not be together.
+fn check(plan: &Plan) -> Result<(), String> {
+    let (connections, threads) = (plan.connections, plan.threads);
+    if threads > connections {
+        return Err(format!(
+            "--threads {threads}: each needs a connection, and there are {connections}"
+        ));
+    }
+    if !plan.target.is_tls && !matches!(plan.trust, Trust::System) {
+        return Err("--ca and --insecure are for https:// URLs".into());
+    }
+    if plan.events.is_some() && matches!(plan.pace, Pace::Ramp { .. }) {
+        return Err("a ramp has steps of --duration, and no number of events".into());
+    }
+    if let Some(log) = &plan.verify {
+        // A log begins with its first event, so only its folder has to be there.
+        let folder = log.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            return Err(format!("--verify {}: there is no such folder", log.display()));
+        }
+    }
+    Ok(())
 }
 
 fn pace(matches: &ArgMatches) -> Pace {
@@ -338,22 +349,28 @@ fn settings(matches: &ArgMatches) -> IndexMap<String, String> {
     settings
 }
 
-/// Prints and writes the report where it was asked for.
+/// Prints the report, for people or as JSON, and writes it to the files that were asked for.
 fn show(matches: &ArgMatches, report: &Report) -> Result<(), String> {
-    let cannot = |what: &str, error: io::Error| format!("cannot write {what}: {error}");
-    let json = matches.get_one::<PathBuf>("json");
-    let text = serde_json::to_string(report).expect("a report can be written") + "\n";
-    match json {
-        Some(path) if path.as_os_str() == "-" => {}
-        Some(path) => {
-            std::fs::write(path, &text).map_err(|error| cannot(&path.display().to_string(), error))?
-        }
+    let mut line = Vec::new();
+    report.write_line(&mut line).expect("memory takes every byte");
+    let mut printed = Vec::new();
+    match matches.get_one::<PathBuf>("json") {
+        Some(path) if path.as_os_str() == "-" => printed = line,
+        Some(path) => write(path, &line)?,
         None => {}
     }
-    let shown = io::stdout().write_all(text.as_bytes());
-    let _ = io::stdout().is_terminal();
-    match shown {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(cannot("the report", error)),
+    if printed.is_empty() {
+        let colours = io::stdout().is_terminal() && console::colors_enabled();
+        printed = table(report, colours).into_bytes();
+    }
+    match io::stdout().write_all(&printed) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the report: {error}"))
+        }
         _ => Ok(()),
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    std::fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }

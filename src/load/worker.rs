@@ -285,7 +285,8 @@ impl<'r> Worker<'r> {
             self.shared.stop.load(Ordering::Relaxed) || self.shared.given_up.load(Ordering::Relaxed);
         let patience = match is_stopped {
             true => self.shared.timeout.min(STOPPED_WAIT_MAX),
-            false => self.shared.timeout,
+            // So that what is late is counted as that.
+            false => self.shared.timeout + 2 * SWEEP_EVERY,
         };
         now >= ended + patience || self.links.iter().all(|link| link.state != State::Busy)
     }
