@@ -10,6 +10,7 @@
 //! | [`notes`] | what to know before believing the figures |
 //! | [`units`] | figures as people read them |
 //! | [`table`] | the report on a terminal |
+//! | [`page`] | the report as a page, with [`chart`]s of its [`figures`] |
 //!
 //! The file is JSON, version [`VERSION`]; fields may be added to it without a new version, so readers must pass over those they
 //! do not know. Latencies are whole microseconds, rates are a second. Beside the percentiles the whole histogram is kept,
@@ -19,10 +20,13 @@
 //! Owner: the thread that ran the test, or the one that compares; nothing here runs while load is made but
 //! [`series::Builder`], once a second.
 
+pub mod chart;
+pub mod figures;
 pub mod file;
 pub mod latency;
 pub mod machine;
 pub mod notes;
+pub mod page;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod series;
