@@ -446,6 +446,35 @@ fn nothing_acknowledged_is_missing_when_the_server_is_killed_and_started_again()
 }
 
 #[test]
+fn reports_are_written_where_they_are_asked_for() {
+    let (folder, launch) = launch();
+    let stub = Stub::start(|_| Reply::Accepted);
+    let arguments = [
+        "load",
+        &url(stub.address),
+        "-n",
+        "20",
+        "--json=run.json",
+        "--html",
+        "run.html",
+    ];
+    let output = launch.run(&arguments);
+    assert_eq!(output.status.code(), Some(0));
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("closed loop") && !table.contains('{'), "{table}");
+    let report = fs::read_to_string(folder.path().join("run.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["requests"]["answered"], 20);
+    let settings = report["settings"].as_object().unwrap();
+    assert_eq!(
+        settings.keys().collect::<Vec<_>>(),
+        ["connections", "threads", "events"]
+    );
+    let page = fs::read_to_string(folder.path().join("run.html")).unwrap();
+    assert!(page.contains("<html") && page.contains(report["run"].as_str().unwrap()));
+}
+
+#[test]
 fn a_run_that_is_stopped_reports_what_was_done() {
     let (_folder, launch) = launch();
     let server = launch.start();

@@ -24,6 +24,7 @@ use crate::load::plan::{
     rates,
 };
 use crate::load::report::Report;
+use crate::load::report::page::page;
 use crate::load::report::table::table;
 use crate::load::target::Target;
 use crate::load::{Failure, Input, run as make_load};
@@ -362,6 +363,9 @@ fn show(matches: &ArgMatches, report: &Report) -> Result<(), String> {
     if printed.is_empty() {
         let colours = io::stdout().is_terminal() && console::colors_enabled();
         printed = table(report, colours).into_bytes();
+    }
+    if let Some(path) = matches.get_one::<PathBuf>("html") {
+        write(path, page(report).as_bytes())?;
     }
     match io::stdout().write_all(&printed) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
