@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::events::Marks;
+use super::job::{Done, Part, Shared, Update};
 use super::ledger::{Ledger, Numbers, page_events};
 use super::pacing::Schedule;
 use super::plan::{Arrivals, Plan};
@@ -18,7 +19,7 @@ use super::report::series::{Builder, Point};
 use super::request::{Requests, Source};
 use super::tally::Tally;
 use super::wire::Secure;
-use super::worker::{Done, Part, Shared, Update, Worker};
+use super::worker::Worker;
 
 /// A stretch that is bounded by events is given up when nothing has got through for so many seconds.
 const VAIN_SECONDS_MAX: u64 = 30;

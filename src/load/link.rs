@@ -15,7 +15,8 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::answer::Malformed;
+use super::answer::{Malformed, Reader};
+use super::books::Books;
 use super::wire::Wire;
 
 /// The first pause.
@@ -156,6 +157,53 @@ impl Link {
             is_listed: false,
             fails: 0,
         }
+    }
+
+    /// Takes bytes that have come, and books the answers in them. Whether a burst is answered as a whole.
+    ///
+    /// # Errors
+    /// They are no answer, or one to nothing.
+    #[inline]
+    pub fn take(
+        &mut self,
+        chunk: &[u8],
+        reader: &mut Reader,
+        books: &mut Books,
+        now: Duration,
+    ) -> Result<bool, Break> {
+        let mut bytes = chunk;
+        if !self.carry.is_empty() {
+            self.carry.extend_from_slice(chunk);
+            bytes = &self.carry;
+        }
+        let (mut at, mut is_completed) = (0, false);
+        while at < bytes.len()
+            && let Some(answer) = reader.read(&bytes[at..])?
+        {
+            // An interim answer says nothing; the one behind it does.
+            if !(100..200).contains(&answer.status) {
+                if self.state != State::Busy {
+                    return Err(Break::Unasked(answer.status));
+                }
+                let body = &bytes[at..][answer.body.clone()];
+                books.answered(&self.flight, &answer, body, now);
+                self.fails = 0;
+                self.flight.answered += 1;
+                self.closing |= answer.closes;
+                if self.flight.answered == self.flight.requests {
+                    self.state = State::Idle;
+                    is_completed = true;
+                }
+            }
+            at += answer.length;
+        }
+        match (self.carry.is_empty(), at == bytes.len()) {
+            (true, true) => {}
+            (false, true) => self.carry.clear(),
+            (true, false) => self.carry.extend_from_slice(&chunk[at..]),
+            (false, false) => drop(self.carry.drain(..at)),
+        }
+        Ok(is_completed)
     }
 
     /// Lets go of the socket; it is connected again after a pause.

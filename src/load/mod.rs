@@ -16,7 +16,7 @@
 //! | `pacing` | when a burst is due | a worker |
 //! | `wire` | a socket that never blocks, plain or TLS | a worker |
 //! | `answer` | HTTP/1.1 answers, read strictly | a worker |
-//! | `link`, `worker` | a connection's states; an epoll loop over a worker's share of the connections | a worker |
+//! | `link`, `worker`, `job` | a connection's states; an epoll loop over a worker's share of the connections; what it is told and tells | a worker |
 //! | `books`, `tally` | what came of requests: counts, latencies, errors by kind | a worker, handed to the main thread each second |
 //! | `ledger` | what became of each event, half a byte each | a worker, then the main thread |
 //! | `engine` | starts workers, puts their seconds together | the main thread |
@@ -48,6 +48,7 @@ mod books;
 mod engine;
 mod events;
 mod input;
+mod job;
 mod ledger;
 mod link;
 mod pacing;

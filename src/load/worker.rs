@@ -7,10 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -23,13 +20,12 @@ use rustix::time::{
 
 use super::answer::Reader;
 use super::books::Books;
-use super::ledger::{Ledger, Numbers};
+use super::job::{Done, Part, Shared, Update};
 use super::link::{Break, Flight, Link, State};
-use super::pacing::Schedule;
 use super::plan::Shape;
 use super::request::Requests;
 use super::tally::Tally;
-use super::wire::{Got, Secure, Wire};
+use super::wire::{Got, Wire};
 
 /// Time between two looks at what is not exact.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
@@ -44,66 +40,6 @@ const STOPPED_WAIT_MAX: Duration = Duration::from_secs(2);
 /// What the timer is called among the sockets.
 const TIMER: u64 = u64::MAX;
 
-/// What all workers of a run know.
-pub struct Shared<'r> {
-    /// Where to connect.
-    pub address: SocketAddr,
-    /// How, if with TLS.
-    pub secure: Option<&'r Secure>,
-    /// What is sent at a time.
-    pub shape: Shape,
-    /// How long load is made before anything counts.
-    pub warmup: Duration,
-    /// When sending ends, the warm-up included; never by the clock, if there is none.
-    pub sending: Option<Duration>,
-    /// How long connecting or answers may take.
-    pub timeout: Duration,
-    /// Somebody wants the run to end.
-    pub stop: &'r AtomicBool,
-    /// Nothing gets through any more.
-    pub given_up: &'r AtomicBool,
-    /// All workers and the main thread begin together.
-    pub start: &'r Barrier,
-}
-
-/// What a worker tells the main thread.
-pub struct Update {
-    /// Which worker.
-    pub worker: usize,
-    /// The second that is over, counted from the end of the warm-up.
-    pub second: u64,
-    /// What was counted in it.
-    pub tally: Tally,
-}
-
-/// What a worker is told besides.
-pub struct Part {
-    /// Its index.
-    pub worker: usize,
-    /// Its connections.
-    pub connections: usize,
-    /// Events it may send, if that is bounded.
-    pub budget: Option<u64>,
-    /// When its bursts are due; `None` in a closed loop.
-    pub schedule: Option<Schedule>,
-    /// Numbers for its events.
-    pub numbers: Numbers,
-    /// What became of them, if anybody asks.
-    pub ledger: Option<Ledger>,
-}
-
-/// What is left of a worker.
-pub struct Done {
-    /// What was counted since the last update.
-    pub last: Update,
-    /// What became of its events.
-    pub ledger: Option<Ledger>,
-    /// Its numbers.
-    pub numbers: Numbers,
-    /// When it ended: the last answer, or the end of sending if that is later.
-    pub ended: Duration,
-}
-
 /// An epoll loop.
 pub struct Worker<'r> {
     shared: &'r Shared<'r>,
@@ -113,7 +49,7 @@ pub struct Worker<'r> {
     /// What the timer is set to.
     alarm: Duration,
     links: Vec<Link>,
-    /// Those that could send, in an open loop; the one that has rested longest first.
+    /// Those that could send, the one that has rested longest first.
     idle: VecDeque<u32>,
     requests: Requests,
     reader: Reader,
@@ -193,8 +129,8 @@ impl<'r> Worker<'r> {
             if self.is_done(now) {
                 break;
             }
-            self.send_due(now);
-            self.set_alarm(now)?;
+            self.send_due();
+            self.set_alarm()?;
             self.wait(&mut events)?;
         }
         Ok(self.finish())
@@ -213,7 +149,7 @@ impl<'r> Worker<'r> {
         }
         let is_connecting = |link: &Link| matches!(link.state, State::Connecting(_));
         while self.links.iter().any(is_connecting) && self.began.elapsed() < SETTLE_MAX {
-            if self.shared.stop.load(Ordering::Relaxed) {
+            if self.shared.is_stopped() {
                 break;
             }
             self.wait(events)?;
@@ -281,8 +217,7 @@ impl<'r> Worker<'r> {
         let Some(ended) = self.sending_ended else {
             return false;
         };
-        let is_stopped =
-            self.shared.stop.load(Ordering::Relaxed) || self.shared.given_up.load(Ordering::Relaxed);
+        let is_stopped = self.shared.is_stopped();
         let patience = match is_stopped {
             true => self.shared.timeout.min(STOPPED_WAIT_MAX),
             // So that what is late is counted as that.
@@ -315,8 +250,7 @@ impl<'r> Worker<'r> {
     #[cold]
     fn sweep(&mut self, now: Duration) {
         self.next_sweep = now + SWEEP_EVERY;
-        let is_stopped =
-            self.shared.stop.load(Ordering::Relaxed) || self.shared.given_up.load(Ordering::Relaxed);
+        let is_stopped = self.shared.is_stopped();
         if is_stopped && self.is_sending() {
             self.stop_sending(now);
         }
@@ -351,29 +285,39 @@ impl<'r> Worker<'r> {
         }
     }
 
-    /// Sends the bursts that are due, as long as there are connections for them.
-    fn send_due(&mut self, now: Duration) {
+    /// Sends the bursts that are due, as long as there are connections for them; in a closed loop each is due when it can be
+    /// sent.
+    ///
+    /// Sending comes when all that had come is read, not in between: the server then finds several requests when it wakes, and both sides
+    /// sleep and wake less often. In turns of one answer and one request a single costs both a quarter more.
+    fn send_due(&mut self) {
         while self.is_sending()
-            && let Some(schedule) = &mut self.part.schedule
-            && schedule.next() <= now
-            && let Some(index) = self.idle.pop_front()
+            && let Some(index) = self.idle.front().copied()
         {
-            let link = &mut self.links[index as usize];
-            link.is_listed = false;
-            if link.state == State::Idle {
-                let due = schedule.next();
+            let now = self.began.elapsed();
+            let is_idle = self.links[index as usize].state == State::Idle;
+            let mut due = now;
+            if let Some(schedule) = self.part.schedule.as_mut().filter(|_| is_idle) {
+                due = schedule.next();
+                if due > now {
+                    return;
+                }
                 schedule.advance();
+            }
+            self.idle.pop_front();
+            self.links[index as usize].is_listed = false;
+            if is_idle {
                 self.send(index as usize, due, now);
             }
         }
     }
 
     /// Has the loop woken when the next burst is due, if there is a connection for it.
-    fn set_alarm(&mut self, now: Duration) -> io::Result<()> {
+    fn set_alarm(&mut self) -> io::Result<()> {
         let Some(schedule) = self.part.schedule.as_ref().filter(|_| self.is_sending()) else {
             return Ok(());
         };
-        let next = schedule.next();
+        let (now, next) = (self.began.elapsed(), schedule.next());
         // Later ones are met by the sweep, whose end is waited for in any case.
         if self.idle.is_empty() || next == self.alarm || next > now + SWEEP_EVERY {
             return Ok(());
@@ -452,10 +396,10 @@ impl<'r> Worker<'r> {
     #[inline]
     fn receive(&mut self, index: usize) -> Result<Option<Duration>, Break> {
         let link = &mut self.links[index];
-        let wire = link.wire.as_mut().expect("it is up");
-        wire.flush()?;
+        link.wire.as_mut().expect("it is up").flush()?;
         let mut completed = None;
         loop {
+            let wire = link.wire.as_mut().expect("it is up");
             let (size, is_last) = match wire.read(&mut self.buffer)? {
                 Got::Some(size) => (size, false),
                 Got::Last(size) => (size, true),
@@ -463,36 +407,8 @@ impl<'r> Worker<'r> {
             };
             if size > 0 {
                 let now = self.began.elapsed();
-                let mut bytes = &self.buffer[..size];
-                if !link.carry.is_empty() {
-                    link.carry.extend_from_slice(bytes);
-                    bytes = &link.carry;
-                }
-                let mut at = 0;
-                while at < bytes.len()
-                    && let Some(answer) = self.reader.read(&bytes[at..])?
-                {
-                    if !(100..200).contains(&answer.status) {
-                        if link.state != State::Busy {
-                            return Err(Break::Unasked(answer.status));
-                        }
-                        let body = &bytes[at..][answer.body.clone()];
-                        self.books.answered(&link.flight, &answer, body, now);
-                        link.fails = 0;
-                        link.flight.answered += 1;
-                        link.closing |= answer.closes;
-                        if link.flight.answered == link.flight.requests {
-                            link.state = State::Idle;
-                            completed = Some(now);
-                        }
-                    }
-                    at += answer.length;
-                }
-                match (link.carry.is_empty(), at == bytes.len()) {
-                    (true, true) => {}
-                    (false, true) => link.carry.clear(),
-                    (true, false) => link.carry.extend_from_slice(&self.buffer[at..size]),
-                    (false, false) => drop(link.carry.drain(..at)),
+                if link.take(&self.buffer[..size], &mut self.reader, &mut self.books, now)? {
+                    completed = Some(now);
                 }
             }
             if is_last {
@@ -510,17 +426,6 @@ impl<'r> Worker<'r> {
                 self.connect(index, now);
             }
             return;
-        }
-        if !self.is_sending() {
-            return;
-        }
-        let Some(schedule) = &mut self.part.schedule else {
-            return self.send(index, now, now);
-        };
-        if schedule.next() <= now {
-            let due = schedule.next();
-            schedule.advance();
-            return self.send(index, due, now);
         }
         if !mem::replace(&mut self.links[index].is_listed, true) {
             self.idle.push_back(index as u32);
