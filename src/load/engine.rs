@@ -1,5 +1,6 @@
 //! One stretch of load: starts the workers, and puts their seconds together while they run.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -97,16 +98,13 @@ impl Setup<'_> {
         let workers: Vec<Worker<'_>> = (0..threads)
             .map(|index| {
                 let requests = Requests::new(self.plan, self.source.clone(), ledger.is_some());
-                Worker::new(
-                    &shared,
-                    self.part(stretch, index, ledger.is_some()),
-                    requests,
-                    updates.clone(),
-                )
+                let part = self.part(stretch, index, ledger.is_some());
+                Worker::new(&shared, part, requests, updates.clone())
             })
             .collect::<io::Result<_>>()?;
+        // The channel ends with the workers.
         drop(updates);
-        let mut seconds = Seconds::new(threads);
+        let mut seconds = Seconds::new(threads, series, progress);
         let done = thread::scope(|scope| {
             let workers: Vec<_> = workers
                 .into_iter()
@@ -115,7 +113,7 @@ impl Setup<'_> {
             start.wait();
             loop {
                 match news.recv_timeout(LOOK_EVERY) {
-                    Ok(update) => seconds.add(update, series, progress),
+                    Ok(update) => seconds.add(update),
                     Err(RecvTimeoutError::Timeout) => progress.tick(),
                     Err(RecvTimeoutError::Disconnected) => break,
                 }
@@ -136,11 +134,10 @@ impl Setup<'_> {
             if let (Some(all), Some(part)) = (ledger.as_mut(), done.ledger) {
                 all.absorb(part);
             }
-            seconds.add(done.last, series, progress);
+            seconds.add(done.last);
         }
-        let total = seconds.finish(series, progress);
         Ok(Outcome {
-            total,
+            total: seconds.finish(),
             time,
             next_page,
         })
@@ -179,7 +176,9 @@ impl Setup<'_> {
 }
 
 /// Puts the seconds of several workers together.
-struct Seconds {
+struct Seconds<'s> {
+    series: &'s mut Builder,
+    progress: &'s Progress,
     total: Tally,
     /// The first second that is not told yet.
     next: u64,
@@ -191,9 +190,11 @@ struct Seconds {
     vain: u64,
 }
 
-impl Seconds {
-    fn new(workers: usize) -> Seconds {
+impl<'s> Seconds<'s> {
+    fn new(workers: usize, series: &'s mut Builder, progress: &'s Progress) -> Seconds<'s> {
         Seconds {
+            series,
+            progress,
             total: Tally::new(),
             next: 0,
             waiting: VecDeque::new(),
@@ -203,7 +204,7 @@ impl Seconds {
     }
 
     /// Takes a worker's second, and tells those that all workers have told.
-    fn add(&mut self, update: Update, series: &mut Builder, progress: &Progress) {
+    fn add(&mut self, update: Update) {
         let at = update.second.saturating_sub(self.next) as usize;
         while self.waiting.len() <= at {
             self.waiting.push_back(Tally::new());
@@ -212,27 +213,25 @@ impl Seconds {
         self.told[update.worker] = update.second + 1;
         let all = self.told.iter().copied().min().unwrap_or(0);
         while self.next < all {
-            self.tell(series, progress);
+            self.tell();
         }
     }
 
-    fn tell(&mut self, series: &mut Builder, progress: &Progress) {
+    fn tell(&mut self) {
         let tally = self.waiting.pop_front().unwrap_or_else(Tally::new);
         self.next += 1;
         self.vain = if tally.ok == 0 { self.vain + 1 } else { 0 };
-        series.push(point(&tally));
+        self.series.push(point(&tally));
         self.total.absorb(tally.clone());
-        progress.second(&tally, &self.total);
+        self.progress.second(&tally, &self.total);
     }
 
     /// Tells what is left, when all workers are done.
-    fn finish(mut self, series: &mut Builder, progress: &Progress) -> Tally {
+    fn finish(mut self) -> Tally {
         while !self.waiting.is_empty() {
-            self.tell(series, progress);
+            self.tell();
         }
-        self.total
-            .errors
-            .sort_by(|one, other| other.count.cmp(&one.count));
+        self.total.errors.sort_by_key(|error| Reverse(error.count));
         self.total
     }
 }
@@ -268,11 +267,11 @@ mod tests {
     fn a_second_is_told_when_all_workers_have_told_it_and_none_is_left_out() {
         let progress = Progress::hidden();
         let mut series = Builder::new();
-        let mut seconds = Seconds::new(2);
+        let mut seconds = Seconds::new(2, &mut series, &progress);
         for (worker, second, ok) in [(0, 0, 1), (0, 1, 2), (1, 0, 10), (1, 3, 40), (0, 3, 4)] {
-            seconds.add(update(worker, second, ok), &mut series, &progress);
+            seconds.add(update(worker, second, ok));
         }
-        let total = seconds.finish(&mut series, &progress);
+        let total = seconds.finish();
         assert_eq!(total.ok, 57);
         let points = series.finish().points;
         assert_eq!(
