@@ -2,6 +2,8 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | [`report`] | what a run found: its file, its table, its page, and two groups of runs side by side |
+//! | [`report`] | what a run found: its file, its table, its page |
+//! | [`compare`] | two groups of runs side by side |
 
+pub mod compare;
 pub mod report;

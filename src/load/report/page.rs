@@ -83,19 +83,23 @@ fn total(name: &str, value: &str, note: &str, is_bad: bool) -> Markup {
 fn totals(report: &Report) -> Markup {
     let (requests, events, latency) = (&report.requests, &report.events, &report.latency);
     let share = percent(requests.failed as f64 / requests.sent.max(1) as f64);
-    let server = report.cpu.server_seconds.filter(|_| events.acknowledged > 0);
+    let (whose, used) = match report.cpu.server_seconds {
+        Some(used) => ("server CPU", used),
+        None => ("generator CPU", report.cpu.generator_seconds),
+    };
+    let each = match events.acknowledged {
+        0 => "–".into(),
+        acknowledged => cost(used * 1e6 / acknowledged as f64),
+    };
     let beyond_99 = format!("{} took longer", count(beyond(latency.count, 0.99)));
     html! {
         dl .totals {
             (total("requests", &rate(report.rate.requests_per_second), &format!("{} sent", count(requests.sent)), false))
             (total("events", &rate(report.rate.events_per_second), &format!("{} acknowledged", count(events.acknowledged)), false))
-            (total("median latency", &duration(latency.p50 as f64), &format!("mean {}", duration(latency.mean)), false))
-            (total("99 % latency", &duration(latency.p99 as f64), &beyond_99, false))
+            (total("median", &duration(latency.p50 as f64), &format!("mean {}", duration(latency.mean)), false))
+            (total("99th percentile", &duration(latency.p99 as f64), &beyond_99, false))
             (total("failed", &count(requests.failed), &format!("{share} of requests"), requests.failed > 0))
-            @if let Some(server) = server {
-                @let each = cost(server * 1e6 / events.acknowledged as f64);
-                (total("server CPU", &each, &format!("an event; {} cores", quantity(server / report.seconds)), false))
-            }
+            (total(whose, &each, &format!("an event; {} cores", quantity(used / report.seconds)), false))
         }
     }
 }
