@@ -49,7 +49,7 @@ enum Unit {
     Share,
 }
 
-const KINDS: [Kind; 12] = [
+static KINDS: [Kind; 12] = [
     Kind {
         name: "requests_per_second",
         title: "requests",

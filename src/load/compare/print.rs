@@ -182,7 +182,7 @@ mod tests {
         let text = table(&[1.0, 1.01, 1.02, 1.03], &[1.1, 1.11, 1.12, 1.13]);
         let requests = text.lines().find(|line| line.starts_with("requests")).unwrap();
         assert!(
-            requests.ends_with("0.91   0.88 to 0.94  worse, p = 0.029"),
+            requests.ends_with("0.91   0.88 to 0.94      worse, p = 0.029"),
             "{text}"
         );
         let failed = text.lines().find(|line| line.starts_with("failed")).unwrap();
