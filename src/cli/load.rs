@@ -17,7 +17,7 @@ use indexmap::IndexMap;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::{FAILED, USAGE, complain};
+use super::{FAILED, USAGE, complain, load_compare, load_show};
 use crate::config::values;
 use crate::load::plan::{
     Arrivals, BATCH_MAX, CONNECTIONS_MAX, Encoding, Key, PIPELINE_MAX, Pace, Plan, Shape, THREADS_MAX, Trust,
@@ -58,6 +58,10 @@ pub fn command() -> Command {
         .args(shape_args())
         .args(target_args())
         .args(report_args())
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
+        .subcommand(load_compare::command())
+        .subcommand(load_show::command())
 }
 
 fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
@@ -187,6 +191,11 @@ fn key(text: &str) -> Result<String, String> {
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> ExitCode {
+    match matches.subcommand() {
+        Some(("compare", of_compare)) => return load_compare::run(of_compare),
+        Some(("show", of_show)) => return load_show::run(of_show),
+        _ => {}
+    }
     let failed = |code: u8, message: &dyn std::fmt::Display| {
         complain("load", message);
         ExitCode::from(code)

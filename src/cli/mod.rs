@@ -6,6 +6,8 @@
 mod config;
 mod listen;
 mod load;
+mod load_compare;
+mod load_show;
 mod serve;
 mod tail;
 mod verify;

@@ -23,7 +23,8 @@
 //! | `ramp` | looks for the highest rate that is held | the main thread |
 //! | `verify` | reads the log and holds it against the ledger | the main thread |
 //! | `probe`, `progress` | whether the server is there, and its CPU time; the line on the terminal | the main thread |
-//! | [`report`] | what a run found: its file, its table, its page, and two groups of runs side by side | the main thread |
+//! | [`report`] | what a run found: its file, its table, its page | the main thread |
+//! | [`compare`] | two groups of runs side by side | the main thread |
 //!
 //! # Whose time a latency is
 //!
@@ -45,6 +46,7 @@
 
 mod answer;
 mod books;
+pub mod compare;
 mod engine;
 mod events;
 mod input;

@@ -7,11 +7,13 @@ use maud::{Markup, html};
 
 /// Height of a line of text, and about the width of a character in it.
 const LINE: f64 = 18.0;
-const CHARACTER: f64 = 6.6;
+const CHARACTER: f64 = 7.3;
 /// Room above the axes, below them for labels, and at the right.
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 40.0;
-const RIGHT: f64 = 18.0;
+const RIGHT: f64 = 24.0;
+/// Least room at the left, so that charts below each other have their axes in a line.
+const LEFT_MIN: f64 = 62.0;
 /// Parts that an axis is divided into, about.
 const ROWS: f64 = 6.0;
 
@@ -181,7 +183,7 @@ impl Chart {
             .map(|(_, label)| label.chars().count())
             .max()
             .unwrap_or(0);
-        let left = longest as f64 * CHARACTER + 12.0;
+        let left = (longest as f64 * CHARACTER + 12.0).max(LEFT_MIN);
         let legend = self.legend();
         let lines = if legend.is_empty() { 1.0 } else { 2.0 };
         let top = TOP + lines * LINE;

@@ -12,7 +12,7 @@ const POINTS_MAX: usize = 240;
 /// Points of the latency curve.
 const CURVE_POINTS: u32 = 300;
 /// A last step that is a smaller part of a whole one is left out: its rate would be of a few answers.
-const PART_MIN: f64 = 0.25;
+const PART_MIN: f64 = 0.5;
 
 /// Latency by percentile, on an axis that gives each nine the same room; none without answers.
 pub fn distribution(report: &Report) -> Option<Chart> {

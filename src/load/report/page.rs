@@ -83,19 +83,23 @@ fn total(name: &str, value: &str, note: &str, is_bad: bool) -> Markup {
 fn totals(report: &Report) -> Markup {
     let (requests, events, latency) = (&report.requests, &report.events, &report.latency);
     let share = percent(requests.failed as f64 / requests.sent.max(1) as f64);
-    let server = report.cpu.server_seconds.filter(|_| events.acknowledged > 0);
+    let (whose, used) = match report.cpu.server_seconds {
+        Some(used) => ("server CPU", used),
+        None => ("generator CPU", report.cpu.generator_seconds),
+    };
+    let each = match events.acknowledged {
+        0 => "–".into(),
+        acknowledged => cost(used * 1e6 / acknowledged as f64),
+    };
     let beyond_99 = format!("{} took longer", count(beyond(latency.count, 0.99)));
     html! {
         dl .totals {
             (total("requests", &rate(report.rate.requests_per_second), &format!("{} sent", count(requests.sent)), false))
             (total("events", &rate(report.rate.events_per_second), &format!("{} acknowledged", count(events.acknowledged)), false))
-            (total("median latency", &duration(latency.p50 as f64), &format!("mean {}", duration(latency.mean)), false))
-            (total("99 % latency", &duration(latency.p99 as f64), &beyond_99, false))
+            (total("median", &duration(latency.p50 as f64), &format!("mean {}", duration(latency.mean)), false))
+            (total("99th percentile", &duration(latency.p99 as f64), &beyond_99, false))
             (total("failed", &count(requests.failed), &format!("{share} of requests"), requests.failed > 0))
-            @if let Some(server) = server {
-                @let each = cost(server * 1e6 / events.acknowledged as f64);
-                (total("server CPU", &each, &format!("an event; {} cores", quantity(server / report.seconds)), false))
-            }
+            (total(whose, &each, &format!("an event; {} cores", quantity(used / report.seconds)), false))
         }
     }
 }
@@ -326,9 +330,69 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages() {
-        std::fs::write("/tmp/b/report-closed.html", page(&sample::closed())).unwrap();
-        std::fs::write("/tmp/b/report-ramp.html", page(&sample::ramp())).unwrap();
-        std::fs::write("/tmp/b/report-hostile.html", page(&sample::hostile())).unwrap();
+    fn a_page_has_its_parts_and_needs_nothing_else() {
+        let text = page(&sample::ramp());
+        for part in [
+            "<h2>Latency</h2>",
+            "<h2>Ramp</h2>",
+            "<h2>Over time</h2>",
+            "<h2>Errors by kind</h2>",
+            "<h2>Circumstances</h2>",
+            "✗ Not what was promised",
+            "The highest rate that was held is 32,000/s",
+        ] {
+            assert!(text.contains(part), "{part} is missing");
+        }
+        assert!(!page(&sample::closed()).contains("<h2>Ramp"), "there was none");
+        // No address is one that a browser would follow by itself.
+        for fetching in ["src=", "href=", "url(", "@import", "<script", "<link", "<iframe"] {
+            assert!(!text.contains(fetching), "{fetching} in the page");
+        }
+        assert!(text.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn every_chart_says_what_it_shows() {
+        let text = page(&sample::ramp());
+        let charts = text
+            .matches("<svg viewBox=\"0 0 720 300\" role=\"img\" aria-label=\"")
+            .count();
+        assert_eq!(charts, 5, "distribution, ramp, throughput, latency, errors");
+        assert!(
+            text.contains("aria-label=\"Latency by percentile, from 300 µs to 73.7 ms: 50 % 389 µs,"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let text = page(&sample::hostile());
+        let tame = page(&sample::ramp());
+        // The same tags but for settings that are fewer by one: none was made by what the texts said.
+        let tags = |text: &str, tag: &str| text.matches(tag).count();
+        for tag in ["<script", "<img", "onerror=\""] {
+            assert_eq!(tags(&text, tag), 0, "{tag}");
+        }
+        for tag in ["<style", "</style", "<svg", "<section"] {
+            assert_eq!(tags(&text, tag), tags(&tame, tag), "{tag}");
+        }
+        assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+        assert!(!text.contains(['\u{1b}', '\u{202e}']));
+    }
+
+    #[test]
+    fn a_run_without_answers_is_a_page_too() {
+        let mut report = sample::closed();
+        report.latency = super::super::Latency::of(
+            &hdrhistogram::Histogram::new(3).unwrap(),
+            report.latency.counted_from,
+        );
+        report.over_time.points.clear();
+        report.seconds = 0.0;
+        let text = page(&report);
+        assert!(
+            text.contains("No answer was timed.") && !text.contains("NaN") && !text.contains("inf"),
+            "{text}"
+        );
     }
 }

@@ -372,12 +372,76 @@ mod tests {
     #[test]
     fn a_run_reads_as_it_was() {
         let text = table(&sample::closed(), false);
-        println!("{text}");
+        for line in [
+            "http://127.0.0.1:8001  closed loop, 10.0 s",
+            "connections 64, shape single, ack journaled, duration 10s",
+            "AMD EPYC 7B13, 2 cores, 24.00 GiB, Linux 6.18.5, load average 0.31 before",
+            "requests         1,204,511       120,451/s  none failed",
+            "server          9.90 s CPU     0.990 cores  8.22 µs an event",
+            "latency, from the time the request was sent",
+            "      50 %          389 µs",
+            "   99.99 %         15.0 ms  120 took longer",
+            "  Each of 1,204,511 acknowledged events is in the log.",
+        ] {
+            assert!(
+                text.lines().any(|other| other == line),
+                "{line:?} is missing from\n{text}"
+            );
+        }
+        for absent in ["errors", "ramp", "note"] {
+            assert!(!text.contains(absent), "{absent} in\n{text}");
+        }
     }
 
     #[test]
-    fn other() {
-        println!("{}", table(&sample::ramp(), false));
-        println!("{}", table(&sample::hostile(), false));
+    fn what_failed_was_lost_or_held_is_told_in_words() {
+        let text = table(&sample::ramp(), false);
+        for part in [
+            "open loop, 60.4 s, stopped early",
+            "1,300 failed (0.16 %)",
+            "120,000 refused, 10,000 without an answer",
+            "ramp, p99 at most 10.0 ms; highest rate held: 32,000/s with p99 9.40 ms",
+            "1,200  status 503  {\"detail\":\"the journal is full\"}",
+            "not what was promised, data/metrics.jsonl",
+            "3 of 79,870,000 acknowledged events are missing from the log.",
+            "2 events were there more than once.",
+            "note  The generator used 91 % of this machine",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing from\n{text}");
+        }
+    }
+
+    #[test]
+    fn few_answers_are_called_too_few() {
+        let mut report = sample::closed();
+        report.latency.count = 5_000;
+        let text = table(&report, false);
+        assert!(
+            text.contains("99.9 %         4.90 ms  5 took longer: too few to tell"),
+            "{text}"
+        );
+        assert!(
+            text.contains("note  5,000 answers say little of percentiles from 99.9 % on"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn colours_are_only_where_they_are_wanted_and_change_no_text() {
+        let report = sample::ramp();
+        let (plain, coloured) = (table(&report, false), table(&report, true));
+        assert!(!plain.contains('\x1b') && coloured.contains('\x1b'));
+        let bare: Vec<String> = coloured
+            .lines()
+            .map(|line| console::strip_ansi_codes(line).trim_end().to_owned())
+            .collect();
+        assert_eq!(bare, plain.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_would_obey() {
+        let text = table(&sample::hostile(), false);
+        assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
+        assert!(text.contains("\\u001b[2J\\u202e"), "{text}");
     }
 }
