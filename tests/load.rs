@@ -468,7 +468,7 @@ fn reports_are_written_where_they_are_asked_for() {
     let settings = report["settings"].as_object().unwrap();
     assert_eq!(
         settings.keys().collect::<Vec<_>>(),
-        ["connections", "threads", "events"]
+        ["connections", "events", "threads"]
     );
     let page = fs::read_to_string(folder.path().join("run.html")).unwrap();
     assert!(page.contains("<html") && page.contains(report["run"].as_str().unwrap()));

@@ -68,7 +68,7 @@ impl Marks {
         let nanos = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_nanos() as u64);
-        let id = mix(nanos ^ u64::from(std::process::id()) << 48) >> 16;
+        let id = mix(nanos ^ (u64::from(std::process::id()) << 48)) >> 16;
         Marks {
             run: format!("{id:012x}"),
             seed,
@@ -218,15 +218,15 @@ fn details(name: &str, rng: &mut Rng) -> String {
 #[inline]
 fn mix(value: u64) -> u64 {
     let mut bits = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    bits = (bits ^ bits >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ bits >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ bits >> 31
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
 }
 
 /// The lesser of two draws, so that some come more often; scattered, so that ids look like ids.
 #[inline]
 fn visitor(drawn: u64) -> u32 {
-    let below = |bits: u64| ((bits & 0xFFFF_FFFF) * u64::from(VISITORS) >> 32) as u32;
+    let below = |bits: u64| (((bits & 0xFFFF_FFFF) * u64::from(VISITORS)) >> 32) as u32;
     below(drawn >> 32)
         .min(below(drawn >> 8))
         .wrapping_mul(0x9E37_79B1)
@@ -237,7 +237,7 @@ fn hex(value: u32) -> [u8; VISITOR_DIGITS] {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let mut text = [0; VISITOR_DIGITS];
     for (at, digit) in text.iter_mut().enumerate() {
-        *digit = DIGITS[(value >> (28 - 4 * at) & 15) as usize];
+        *digit = DIGITS[((value >> (28 - 4 * at)) & 15) as usize];
     }
     text
 }

@@ -121,7 +121,7 @@ impl Ledger {
         let begin = (first % self.page_events) as usize;
         for at in begin..begin + count as usize {
             let shift = at % 2 * 4;
-            page[at / 2] = page[at / 2] & !(3 << shift) | (fate as u8) << shift;
+            page[at / 2] = (page[at / 2] & !(3 << shift)) | ((fate as u8) << shift);
         }
     }
 
@@ -135,7 +135,7 @@ impl Ledger {
         let bits = page[at / 2] >> shift;
         let was_seen = bits & (SEEN_ONCE | SEEN_TWICE) != 0;
         let seen = if was_seen { SEEN_TWICE } else { SEEN_ONCE };
-        page[at / 2] = page[at / 2] & !((SEEN_ONCE | SEEN_TWICE) << shift) | seen << shift;
+        page[at / 2] = (page[at / 2] & !((SEEN_ONCE | SEEN_TWICE) << shift)) | (seen << shift);
         Some((Fate::of(bits), was_seen))
     }
 

@@ -27,7 +27,7 @@ impl Schedule {
         let mut schedule = Schedule {
             gap: gap * count as f64,
             next: gap * index as f64,
-            rng: (arrivals == Arrivals::Poisson).then(|| Rng::with_seed(seed ^ (index as u64 + 1) << 40)),
+            rng: (arrivals == Arrivals::Poisson).then(|| Rng::with_seed(seed ^ ((index as u64 + 1) << 40))),
         };
         if schedule.rng.is_some() {
             schedule.next = schedule.draw();
