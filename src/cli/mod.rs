@@ -5,6 +5,9 @@
 
 mod config;
 mod listen;
+mod load;
+mod load_compare;
+mod load_show;
 mod serve;
 mod tail;
 mod verify;
@@ -32,6 +35,7 @@ pub fn run() -> ExitCode {
     let matches = command().get_matches();
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
     match name {
+        "load" => return load::run(of_command),
         "tail" => return tail::run(of_command),
         "verify" => return verify::run(of_command),
         _ => {}
@@ -68,6 +72,7 @@ fn command() -> Command {
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print a JSON object"))
                 .args(setting_args()),
         )
+        .subcommand(load::command())
         .subcommand(tail::command())
         .subcommand(verify::command())
 }
