@@ -5,6 +5,7 @@
 
 mod config;
 mod listen;
+mod replay;
 mod serve;
 mod tail;
 mod verify;
@@ -32,6 +33,7 @@ pub fn run() -> ExitCode {
     let matches = command().get_matches();
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
     match name {
+        "replay" => return replay::run(of_command),
         "tail" => return tail::run(of_command),
         "verify" => return verify::run(of_command),
         _ => {}
@@ -68,6 +70,7 @@ fn command() -> Command {
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print a JSON object"))
                 .args(setting_args()),
         )
+        .subcommand(replay::command())
         .subcommand(tail::command())
         .subcommand(verify::command())
 }

@@ -7,7 +7,7 @@
 pub mod access;
 mod bind;
 pub mod settings;
-mod values;
+pub(crate) mod values;
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
