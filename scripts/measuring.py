@@ -108,18 +108,20 @@ class Server:
         self.stop()
 
 
-def wrk(server, path, body, seconds, pipeline=1, closing=False, warm_up=2):
-    """Closed-loop load on 64 connections. Answers requests that were answered, and the server's CPU seconds meanwhile."""
+def wrk(server, path, body, seconds, pipeline=1, closing=False, warm_up=2, look=None):
+    """Closed-loop load on 64 connections. Answers requests that were answered, and how much `look` has grown meanwhile: if
+    nothing is given, the server's CPU seconds."""
+    look = look or server.cpu_seconds
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(LUA % (body, path, pipeline, ', ["Connection"] = "close"' if closing else ""))
         script.flush()
         run = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", "-c64", "-s", script.name]
         subprocess.run([*run, f"-d{warm_up}", server.url], check=True, capture_output=True)
-        before = server.cpu_seconds()
+        before = look()
         done = subprocess.run([*run, f"-d{seconds}", server.url], check=True, capture_output=True, text=True).stdout
         if not server.is_alive():
             sys.exit(f"{server.name} ended under load")
-        used = server.cpu_seconds() - before
+        used = look() - before
     answered = int(re.search(r"(\d+) requests in", done).group(1))
     if "Non-2xx" in done or not answered:
         sys.exit(f"{server.name}, {path}: {done}")

@@ -13,6 +13,7 @@ use common::fake::{Fake, Reply};
 use common::http::{BATCH, EVENT};
 use common::server::{Launch, Server};
 use common::{Rng, await_some, await_true, log};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
@@ -321,27 +322,71 @@ fn killed_while_a_batch_is_under_way_it_asks_before_it_goes_on() {
 }
 
 #[test]
-fn killed_between_batches_it_goes_on_without_a_doubt() {
+fn a_doubt_stays_one_until_it_is_settled_however_many_calls_that_takes() {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = lines(20);
-    all.iter_mut()
-        .skip(10)
-        .for_each(|line| *line = line.replace("T12", "T13"));
-    write(&folder.path().join("a.jsonl"), &all);
-    let fake = Fake::start(|_| Reply::Stored);
-    // The second half is due in an hour.
-    let mut running = Running::start(folder.path(), &["a.jsonl", &fake.url(), "--speed", "1x"]);
-    await_true("the first half is settled", || {
-        state(folder.path())
-            .is_some_and(|state| state["counts"]["stored"] == 10 && state["open"] == Value::Array(vec![]))
+    write(&folder.path().join("a.jsonl"), &lines(100));
+    let fake = Fake::start(|number| match number {
+        2..=4 => Reply::Silence,
+        5..=7 => Reply::Status(403, "", r#"{"detail":"not now"}"#),
+        _ => Reply::Stored,
     });
+    let arguments = ["a.jsonl", &fake.url(), "--batch", "10", "--connections", "3"];
+    let mut running = Running::start(folder.path(), &arguments);
+    await_true("three batches are under way", || fake.got().len() == 5);
     running.kill9();
-    let (code, told, stderr) = summary(folder.path(), &["a.jsonl", &fake.url()]);
-    assert_eq!(
-        (code, &*stderr, &told["stored"], &told["this_call"]["stored"]),
-        (0, "", &20.into(), &10.into())
+    let again = [&arguments[..], &["--in-doubt", "send"]].concat();
+    let (code, _, stderr) = summary(folder.path(), &again);
+    assert!(
+        code == 1 && stderr.contains("may be stored or not, from an earlier call"),
+        "{stderr}"
     );
-    assert_eq!(fake.lines(), all);
+    let (code, _, stderr) = summary(folder.path(), &arguments);
+    assert!(code == 2 && stderr.contains("may be stored or not"), "{stderr}");
+    while fake.got().len() < 8 {
+        summary(folder.path(), &again);
+    }
+    let (code, told, stderr) = summary(folder.path(), &again);
+    assert_eq!((code, &*stderr, &told["stored"]), (0, "", &100.into()));
+    assert_eq!(told["maybe_twice"], 30);
+    let got = fake.lines();
+    assert!(
+        lines(100).iter().all(|line| got.contains(line)),
+        "nothing is missing"
+    );
+}
+
+#[test]
+fn ended_between_batches_it_goes_on_without_a_doubt() {
+    for (signal, code) in [
+        (Signal::KILL, None),
+        (Signal::TERM, Some(1)),
+        (Signal::INT, Some(1)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut all = lines(20);
+        all.iter_mut()
+            .skip(10)
+            .for_each(|line| *line = line.replace("T12", "T13"));
+        write(&folder.path().join("a.jsonl"), &all);
+        let fake = Fake::start(|_| Reply::Stored);
+        // The second half is due in an hour.
+        let mut running = Running::start(folder.path(), &["a.jsonl", &fake.url(), "--speed", "1x"]);
+        await_true("the first half is settled", || {
+            state(folder.path())
+                .is_some_and(|state| state["counts"]["stored"] == 10 && state["open"] == Value::Array(vec![]))
+        });
+        let pid = Pid::from_raw(running.0.id() as i32).expect("a child's id is not zero");
+        kill_process(pid, signal).expect("the child can be signalled");
+        let status = await_some("its end", || running.0.try_wait().unwrap());
+        assert_eq!(status.code(), code);
+        let (code, told, stderr) = summary(folder.path(), &["a.jsonl", &fake.url()]);
+        assert_eq!((code, &*stderr), (0, ""));
+        assert_eq!(
+            (&told["stored"], &told["this_call"]["stored"]),
+            (&20.into(), &10.into())
+        );
+        assert_eq!(fake.lines(), all);
+    }
 }
 
 #[test]

@@ -53,7 +53,9 @@ def throughput(shape, found):
     (PLOTS / f"{shape}.svg").write_text(plot.dots(f"CPU time of the server, an event; {what}", "µs", rows))
     rounds = len(next(iter(measured.values())))
     note = (f"\nRatio to {PEERS[base][0]}. Median of {rounds} {'round' if rounds == 1 else 'rounds'}. Where the server's core is "
-            "below 100 %, the load's core was the bound and the rate is not the server's highest.\n")
+            "well below 100 %, something else was the bound (the load's core, another program, the disk), and the rate is not the server's "
+            "highest. Peak memory is VmHWM, mapped files included: of Floodgate's it is mostly the journal, which grows while the "
+            "log rests before it is sealed, and shrinks later.\n")
     return "\n".join(lines) + "\n" + note + "\n"
 
 

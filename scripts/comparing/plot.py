@@ -27,6 +27,8 @@ def ticks(low, high):
 
 def number(value):
     """A number with three digits that mean something."""
+    if value >= 1e8:
+        return f"{value / 1e6:,.0f} M"
     if value >= 1e6:
         return f"{value / 1e6:.3g} M"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

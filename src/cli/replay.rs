@@ -300,23 +300,23 @@ impl<'s> Report<'s> {
         let told = [
             (
                 self.counts.blank + self.counts.torn,
-                "lines are no events (blank, or marked as torn) and were left out",
+                "lines left out, as they are no events (blank, or marked as torn)",
             ),
             (
                 self.counts.maybe_twice,
-                "events were sent again after an answer that was never seen: they may be there twice",
+                "events sent again after an answer that was never seen, which may be there twice",
             ),
             (
                 self.counts.skipped,
-                "events were in doubt and not sent again: they may be missing",
+                "events in doubt and not sent again, which may be missing",
             ),
             (
                 self.counts.below_level,
-                "events are stored, but not at the level asked for; which of them were refused was not told",
+                "events stored, but not at the level asked for; which of them were refused was not told",
             ),
         ];
         for (number, what) in told.into_iter().filter(|(number, _)| *number > 0) {
-            text += &format!("\n{} {what}", count(number));
+            text += &format!("\n{what}: {}", count(number));
         }
         if self.late_ms_max >= 1000 {
             text += &format!(

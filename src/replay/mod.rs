@@ -284,7 +284,8 @@ impl Coordinator {
         }
         self.save();
         if self.error.is_some() {
-            return self.state.not_sent(&batch.span);
+            self.not_sent(&batch);
+            return;
         }
         if let (Some(due), Some(from)) = (batch.due, self.paced_from) {
             self.late_max = self.late_max.max(from.elapsed().saturating_sub(due));
@@ -334,10 +335,19 @@ impl Coordinator {
             }
             Outcome::InDoubt(why) => self.fail(format!("{why}; {} may be stored or not", batch.place())),
             Outcome::NotStored(why) => {
-                self.state.not_sent(&batch.span);
-                self.fail(format!("{why}; {} are not stored", batch.place()));
+                let not_stored = self.not_sent(batch);
+                self.fail(format!("{why}; {} {not_stored}", batch.place()));
             }
         }
+    }
+
+    /// Notes that this call has not stored the batch, and says what is known of it. An earlier call may have.
+    fn not_sent(&mut self, batch: &Batch) -> &'static str {
+        if batch.is_again {
+            return "may be stored or not, from an earlier call";
+        }
+        self.state.not_sent(&batch.span);
+        "are not stored"
     }
 
     /// The first failure is the one that is told.

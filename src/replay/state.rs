@@ -221,15 +221,13 @@ impl State {
                 .collect();
             spans.iter().for_each(|span| self.skip(span));
         }
-        let mut plan: Vec<Planned> = self
-            .open
-            .drain(..)
-            .map(|open| Planned {
-                span: open.span,
-                is_sent: true,
-                is_again: open.in_doubt,
-            })
-            .collect();
+        // They stay open here until they are settled, so that a call that does not get to all of them forgets none.
+        let planned = |open: &Open| Planned {
+            span: open.span.clone(),
+            is_sent: true,
+            is_again: open.in_doubt,
+        };
+        let mut plan: Vec<Planned> = self.open.iter().map(planned).collect();
         if let Some(last) = self
             .last
             .clone()
@@ -251,7 +249,10 @@ impl State {
         if self.last.as_ref().is_none_or(is_behind) {
             self.last = Some(span.clone());
         }
-        self.open.push(Open { span, in_doubt: true });
+        match self.open.iter_mut().find(|open| open.span == span) {
+            Some(open) => open.in_doubt = true,
+            None => self.open.push(Open { span, in_doubt: true }),
+        }
     }
 
     /// A batch is settled.
@@ -260,7 +261,7 @@ impl State {
         self.counts.each(counts, |sum, one| *sum += one);
     }
 
-    /// A batch is certainly not stored.
+    /// A batch is certainly not stored: it was not sent, by no call.
     pub fn not_sent(&mut self, span: &Span) {
         for open in self.open.iter_mut().filter(|open| open.span == *span) {
             open.in_doubt = false;
@@ -444,6 +445,16 @@ mod tests {
             .collect();
         assert_eq!(plan, [(0, true, true), (20, true, false), (30, false, false)]);
         assert_eq!(state.counts.stored, 4);
+        // A call that sends the first of them and gets no further forgets neither.
+        state.begin(span(0));
+        state.not_sent(&span(0));
+        state.begin(span(0));
+        let open: Vec<_> = state
+            .open
+            .iter()
+            .map(|open| (open.span.offset, open.in_doubt))
+            .collect();
+        assert_eq!(open, [(0, true), (20, false)]);
     }
 
     #[test]
