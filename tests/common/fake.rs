@@ -1,6 +1,6 @@
 //! A server that does as it is told: it keeps the bodies it is sent, and answers as a test says, or not at all.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
