@@ -58,7 +58,12 @@ fn the_steady_state_of_a_single_post_allocates_nothing() {
     let address = listener.local_addr().unwrap();
     let listeners = vec![Listener::tcp(listener).unwrap()];
     let gate = Gate::open(&config).unwrap();
-    let http = serve(listeners, Api::new(&config, &engine, gate), Limits::default()).unwrap();
+    let http = serve(
+        listeners,
+        Api::new(&config, &engine, gate, None),
+        Limits::default(),
+    )
+    .unwrap();
 
     let mut client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

@@ -45,6 +45,7 @@ use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Servic
 use crate::ingest::{Engine, Entrance, Level, View};
 use crate::query::readers::Readers;
 use crate::query::stream::Streams;
+use crate::ship::ShipStatus;
 use gate::{Admitted, Pass, Reads};
 use intake::Intake;
 use route::Route;
@@ -78,6 +79,8 @@ struct Shared {
     /// Invalid events that were left out of partial batches. Relaxed: a count that vouches for nothing else.
     partial_rejected: AtomicU64,
     files: files::Files,
+    /// How shipping is doing, if this server ships.
+    ship: Option<Arc<ShipStatus>>,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
 }
@@ -89,8 +92,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// The endpoints of `engine`, behind `gate`.
-    pub fn new(config: &Config, engine: &Engine, gate: Arc<Gate>) -> Api {
+    /// The endpoints of `engine`, behind `gate`; `ship` is how its log is shipped, if it is.
+    pub fn new(config: &Config, engine: &Engine, gate: Arc<Gate>, ship: Option<Arc<ShipStatus>>) -> Api {
         let view = engine.view();
         let ack_header = [("X-Ack", ack::name(Level::Journaled, &view))];
         let shared = Shared {
@@ -120,6 +123,7 @@ impl Api {
             }),
             partial_rejected: AtomicU64::new(0),
             files: files::Files::new(),
+            ship,
         };
         Api {
             shared: Arc::new(shared),

@@ -6,6 +6,7 @@
 mod config;
 mod listen;
 mod serve;
+mod ship;
 mod tail;
 mod verify;
 
@@ -34,6 +35,7 @@ pub fn run() -> ExitCode {
     match name {
         "tail" => return tail::run(of_command),
         "verify" => return verify::run(of_command),
+        "ship" => return ship::run(of_command),
         _ => {}
     }
     let config = match Config::new(|variable| given(of_command, variable)) {
@@ -70,6 +72,7 @@ fn command() -> Command {
         )
         .subcommand(tail::command())
         .subcommand(verify::command())
+        .subcommand(ship::command())
 }
 
 fn setting_args() -> impl Iterator<Item = Arg> {

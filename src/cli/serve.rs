@@ -24,6 +24,7 @@ use crate::config::{Config, LogFormat, TlsFiles};
 use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
+use crate::ship::{Shipper, Shipping};
 
 /// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB.
 /// Pages that are not touched cost address space only.
@@ -77,6 +78,11 @@ pub fn serve(mut config: Config) -> ExitCode {
     {
         return failed(&format!("cannot listen for signals: {error}"));
     }
+    let shipping = config.ship.clone().map(|policy| {
+        let (shipper, stop) = Shipper::new(&config.engine.log, &config.node, policy);
+        (shipper.status(), Shipping::start(shipper, stop))
+    });
+    let ship_status = shipping.as_ref().map(|(status, _)| Arc::clone(status));
     let limits = Limits {
         head: config.head,
         connections_max: config.connections_max,
@@ -89,7 +95,8 @@ pub fn serve(mut config: Config) -> ExitCode {
     let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
         // Whether the read side is open depends on what is listened on in truth.
         config.bind = listen::places(&listeners);
-        let http = serve_http(listeners, Api::new(&config, &engine, Arc::clone(&gate)), limits);
+        let api = Api::new(&config, &engine, Arc::clone(&gate), ship_status);
+        let http = serve_http(listeners, api, limits);
         http.map(|http| (http, files)).map_err(|error| error.to_string())
     });
     let (http, socket_files) = match served {
@@ -141,7 +148,11 @@ pub fn serve(mut config: Config) -> ExitCode {
         );
     }
     gate.close();
-    close(engine, deadline, quiet)
+    let outcome = close(engine, deadline, quiet);
+    if let Some((_, shipping)) = shipping {
+        shipping.stop();
+    }
+    outcome
 }
 
 /// What SIGHUP has done: something is read again, or stays as it is and the error names the setting.
@@ -204,7 +215,7 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
     }
 }
 
-fn start_messages(format: LogFormat) {
+pub(super) fn start_messages(format: LogFormat) {
     let to_stderr = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false);

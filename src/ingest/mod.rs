@@ -73,7 +73,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::log::catalog::Catalog;
 use crate::log::keeper::KeepPolicy;
-use crate::log::keeper::archive::ArchiveStatus;
+use crate::log::keeper::KeepStatus;
 pub use counters::{Counters, OTHER, ranked};
 pub use cut::Cut;
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
@@ -176,7 +176,7 @@ struct Shared {
     recent: Recent,
     status: Status,
     monitor: vitals::Monitor,
-    archive: Arc<ArchiveStatus>,
+    keep: KeepStatus,
     /// Stored once by the engine's shutdown: the writer ends when the ring is empty.
     stopping: AtomicBool,
     /// Stored once by the engine's shutdown when time is up: the writer leaves what it cannot write in the journal.

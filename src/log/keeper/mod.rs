@@ -22,6 +22,7 @@
 
 pub mod archive;
 pub mod compress;
+pub mod hold;
 mod restore;
 pub mod retain;
 mod stock;
@@ -46,6 +47,7 @@ use archive::mark::{Intent, Mark, Marks};
 use archive::store::ArchiveUrl;
 use archive::{ArchiveStatus, Archivist, Job, UploadError};
 use compress::{CompressError, Compression, Press};
+use hold::{Hold, HoldStatus, Unshipped};
 use retain::Retention;
 use stock::Held;
 
@@ -75,6 +77,17 @@ pub struct KeepPolicy {
     pub retention: Retention,
     /// Where they are archived; `None`: nowhere.
     pub archive: Option<ArchiveUrl>,
+    /// How much stays because it is not shipped yet.
+    pub hold: Hold,
+}
+
+/// How the keeper is doing, for those who look.
+#[derive(Clone, Debug, Default)]
+pub struct KeepStatus {
+    /// The archive.
+    pub archive: Arc<ArchiveStatus>,
+    /// What went before it was shipped.
+    pub hold: Arc<HoldStatus>,
 }
 
 enum Order {
@@ -123,7 +136,9 @@ struct Work {
     /// Not compressed before, after a failure.
     pack_after: Option<Instant>,
     uploader: Option<Helper<UnboundedSender<Job>>>,
-    status: Arc<ArchiveStatus>,
+    status: KeepStatus,
+    /// What is still to be shipped, at this look.
+    unshipped: Unshipped,
     /// Files that are safe in the archive.
     archived: HashSet<SegmentId>,
     /// Files that an earlier process began to upload as they were then.
@@ -166,7 +181,7 @@ impl<S> Helper<S> {
 type Spawn<'s> = &'s dyn Fn(&str, Box<dyn FnOnce() + Send>) -> JoinHandle<()>;
 
 impl Keeper {
-    /// Starts the thread, which calls `tick` some times a second, and those that help it, each with `spawn`. How the archive
+    /// Starts the thread, which calls `tick` some times a second, and those that help it, each with `spawn`. How it
     /// is doing can be seen in `status`.
     ///
     /// # Errors
@@ -175,7 +190,7 @@ impl Keeper {
         fs: Arc<dyn Fs>,
         catalog: Arc<Catalog>,
         policy: KeepPolicy,
-        status: Arc<ArchiveStatus>,
+        status: KeepStatus,
         tick: impl FnMut() + Send + 'static,
         spawn: Spawn<'_>,
     ) -> Result<(Keeper, JoinHandle<()>), String> {
@@ -185,8 +200,13 @@ impl Keeper {
         let uploader = match &policy.archive {
             Some(url) => {
                 let family = catalog.family().clone();
-                let archivist =
-                    Archivist::new(Arc::clone(&fs), family, url, Arc::clone(&status), see_stopped)?;
+                let archivist = Archivist::new(
+                    Arc::clone(&fs),
+                    family,
+                    url,
+                    Arc::clone(&status.archive),
+                    see_stopped,
+                )?;
                 let (jobs, given) = unbounded_channel();
                 let orders = orders.clone();
                 let done = move |segment, result| {
@@ -231,6 +251,7 @@ impl Keeper {
             pack_after: None,
             uploader,
             status,
+            unshipped: Unshipped::NOTHING,
             archived: HashSet::new(),
             begun: HashMap::new(),
             foreign: HashMap::new(),
@@ -550,7 +571,7 @@ impl Work {
         };
         let waiting = || held.iter().filter(|file| !self.archived.contains(&file.id));
         let bytes = waiting().map(|file| file.bytes).sum();
-        self.status.set_waiting(waiting().count() as u64, bytes);
+        self.status.archive.set_waiting(waiting().count() as u64, bytes);
         if uploader.busy_with.is_some() {
             return;
         }
@@ -590,6 +611,7 @@ impl Work {
         if !self.policy.retention.is_limited() {
             return;
         }
+        self.unshipped = Unshipped::look(self.policy.hold, &*self.fs, self.catalog.family(), held);
         let surplus = self
             .policy
             .retention
@@ -599,12 +621,16 @@ impl Work {
             let id = goes.file.id;
             if goes.is_needed {
                 let is_silent = told.get(&id).is_some_and(|then| then.elapsed() < HOUR);
-                if !is_silent && !self.is_archived(id) {
+                let what_for = match self.is_archived(id) {
+                    false => Some("archived"),
+                    true => self.unshipped.is_held(id.number).then_some("shipped"),
+                };
+                if let Some(what_for) = what_for.filter(|_| !is_silent) {
                     told.insert(id, Instant::now());
                     tracing::warn!(
                         file = %self.catalog.family().file_name(id).display(),
                         because_of = goes.reason.setting(),
-                        "a file of the log should be removed and stays: it is not archived yet"
+                        "a file of the log should be removed and stays: it is not {what_for} yet"
                     );
                 }
                 continue;
@@ -612,6 +638,15 @@ impl Work {
             told.remove(&id);
             let file = self.catalog.family().file_name(goes.file.id);
             match self.remove(goes.file) {
+                Ok(()) if self.unshipped.is_unshipped(id.number) => {
+                    self.status.hold.removed(goes.file.bytes);
+                    tracing::error!(
+                        file = %file.display(),
+                        bytes = goes.file.bytes,
+                        because_of = goes.reason.setting(),
+                        "a file of the log is removed that was not shipped: more is waiting than METRICS_SHIP_HOLD allows"
+                    );
+                }
                 Ok(()) => tracing::info!(
                     file = %file.display(),
                     bytes = goes.file.bytes,
@@ -638,7 +673,10 @@ impl Work {
             .packer
             .as_ref()
             .is_some_and(|packer| packer.busy_with == Some(file.id));
-        is_counted && !is_being_compressed && self.is_archived(file.id)
+        is_counted
+            && !is_being_compressed
+            && self.is_archived(file.id)
+            && !self.unshipped.is_held(file.id.number)
     }
 
     fn remove(&self, file: &Held) -> io::Result<()> {
