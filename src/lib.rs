@@ -14,6 +14,8 @@
 //! | [`ingest`] | journal, frames, ring, acknowledgement, counts | commit: the connection's coroutine; publish: the writer thread; sync, growth, deadlines: a thread each; waking: the herald coroutine |
 //! | [`log`] | the log on disk: append, rotation, sealed files and what is counted of them, the cursor that reads it, lock | the writer thread; before it, recovery; for sealed files the keeper thread, and a thread each that compresses and uploads |
 //! | [`query`] | snapshots, time series, funnels, the live stream | the snapshot of everything, and each stream: the connection's coroutine; what is filtered: reader threads, for which the coroutine parks; the stream's feeder and its catch-up readers: a thread each |
+//! | [`ship`] | the log to NATS JetStream, by a cursor | a thread |
+//! | [`fleet`] | the view of a fleet: the logs of many nodes into one | a thread |
 //! | [`web`] | the files of the dashboard and of the tracker | – |
 //!
 //! Dependencies point one way, in the order of the pipeline; the log knows nothing of HTTP, and of events

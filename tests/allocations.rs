@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use counting::{Counting, allocations};
-use floodgate::api::{Api, Gate};
+use floodgate::api::{Abroad, Api, Gate};
 use floodgate::config::Config;
 use floodgate::http::{Limits, Listener, serve};
 use floodgate::ingest::Engine;
@@ -60,7 +60,7 @@ fn the_steady_state_of_a_single_post_allocates_nothing() {
     let gate = Gate::open(&config).unwrap();
     let http = serve(
         listeners,
-        Api::new(&config, &engine, gate, None),
+        Api::new(&config, &engine, gate, Abroad::default()),
         Limits::default(),
     )
     .unwrap();

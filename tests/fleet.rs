@@ -1,6 +1,7 @@
-//! Three nodes ship to a cluster of three servers, two by themselves and one by a command beside it. Nodes, that command and
-//! servers are killed or stopped for a while, one at a time and under load. In the end each node's stream holds each line of
-//! its log once and in order, and everything that was acknowledged.
+//! Three nodes ship to a cluster of three servers, two by themselves and one by a command beside it, and a fourth one is a view of
+//! all of them. Nodes, the view, that command and servers are killed or stopped for a while, one at a time and under load. In the
+//! end each node's stream holds each line of its log once and in order, with everything that was acknowledged, and so does the
+//! view, whose totals are the sum of the nodes'.
 
 mod common;
 
@@ -8,10 +9,12 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use common::http::{BEHAVIOR, HEALTH};
 use common::load::{Books, Load};
 use common::nats::{Cluster, Message};
 use common::server::{Launch, Server};
 use common::{Rng, log};
+use serde_json::Value;
 
 const NAMES: [&str; 3] = ["eu-1", "eu-2", "us-1"];
 const LEVELS: &[&str] = &["", "written", "synced"];
@@ -100,6 +103,7 @@ impl Drop for Node {
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     KillNode(usize),
+    KillView,
     KillShipper,
     KillServer(usize),
     FreezeServer(usize, Duration),
@@ -108,10 +112,11 @@ enum Deed {
 impl Deed {
     fn random(rng: &mut Rng) -> Deed {
         let victim = rng.below(3) as usize;
-        match rng.below(7) {
+        match rng.below(9) {
             0 | 1 => Deed::KillNode(victim),
             2 => Deed::KillShipper,
             3 | 4 => Deed::KillServer(victim),
+            5 | 6 => Deed::KillView,
             _ => Deed::FreezeServer(victim, Duration::from_millis(rng.below(9_000))),
         }
     }
@@ -126,6 +131,14 @@ fn play(seed: u64, rounds: u64) {
         .map(|number| Node::new(folder.path(), number, &url))
         .collect();
     nodes.iter_mut().for_each(Node::run);
+    let folder_of_view = folder.path().join("view");
+    std::fs::create_dir_all(&folder_of_view).unwrap();
+    let view_launch = Launch::new(&folder_of_view)
+        .set("METRICS_NODE", "view")
+        .set("METRICS_FROM", &url)
+        .set("METRICS_ROTATE_BYTES", "1MiB")
+        .set("METRICS_ROTATE_REST", "0ms");
+    let mut view = view_launch.start();
     for round in 0..rounds {
         let deed = Deed::random(&mut rng);
         eprintln!("seed {seed}, round {round}: {deed:?}");
@@ -140,6 +153,10 @@ fn play(seed: u64, rounds: u64) {
         }
         match deed {
             Deed::KillNode(victim) => nodes[victim].server.take().expect("it runs").kill9(),
+            Deed::KillView => {
+                view.kill9();
+                view = view_launch.start();
+            }
             Deed::KillShipper => nodes[0].kill_shipper(),
             Deed::KillServer(victim) => nats.kill9(victim),
             Deed::FreezeServer(victim, _) => nats.freeze(victim),
@@ -152,6 +169,7 @@ fn play(seed: u64, rounds: u64) {
         }
         match deed {
             Deed::KillNode(victim) => nodes[victim].run(),
+            Deed::KillView => {}
             Deed::KillShipper => nodes[0].run_shipper(&url),
             Deed::KillServer(victim) => nats.run(victim),
             Deed::FreezeServer(victim, time) => {
@@ -161,6 +179,61 @@ fn play(seed: u64, rounds: u64) {
         }
     }
     check(&nats, &mut nodes, seed);
+    check_view(&view, &view_launch, &nodes, seed);
+}
+
+/// The events that `floodgate verify` finds in a log, which has to be fine.
+fn verified(launch: &Launch) -> u64 {
+    let output = launch.run(&["verify", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    report["events"].as_u64().expect("it has the number of events")
+}
+
+fn check_view(view: &Server, launch: &Launch, nodes: &[Node], seed: u64) {
+    let counts: Vec<u64> = nodes.iter().map(|node| verified(&node.launch)).collect();
+    let total: u64 = counts.iter().sum();
+    let deadline = Instant::now() + SETTLE;
+    let total_of = |query: &str| {
+        let answer = view.connect().get(&format!("{BEHAVIOR}{query}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["total"].as_u64().expect("a total is a number")
+    };
+    while total_of("") < total {
+        let health = view.connect().get(HEALTH).json()["fleet"].clone();
+        assert!(
+            Instant::now() < deadline,
+            "seed {seed}: {} of {total}: {health}",
+            total_of("")
+        );
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(total_of(""), total, "seed {seed}");
+    assert_eq!(verified(launch), total, "seed {seed}");
+    let lines = log::lines(&launch.log());
+    for (node, count) in nodes.iter().zip(counts) {
+        assert_eq!(
+            total_of(&format!("?node={}", node.name)),
+            count,
+            "seed {seed}, {}",
+            node.name
+        );
+        let end = format!(r#","node":"{}","at":""#, node.name);
+        let of_node = lines
+            .iter()
+            .filter_map(|line| Some(format!("{}}}", line.split_once(&end)?.0)));
+        let of_node: Vec<String> = of_node.collect();
+        assert!(
+            of_node == log::lines(&node.launch.log()),
+            "seed {seed}, {}",
+            node.name
+        );
+    }
 }
 
 fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
@@ -195,14 +268,14 @@ fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
 }
 
 #[test]
-fn each_stream_is_its_nodes_log_whatever_is_killed() {
+fn streams_and_view_have_each_event_once_whatever_is_killed() {
     play(1, 3);
 }
 
 /// What `scripts/fleet` runs.
 #[test]
 #[ignore = "takes minutes"]
-fn each_stream_is_its_nodes_log_over_many_rounds() {
+fn streams_and_view_have_each_event_once_over_many_rounds() {
     let seed = std::env::var("FLEET_SEED").map_or(1, |seed| seed.parse().expect("a seed is a number"));
     play(seed, 20);
 }

@@ -21,14 +21,15 @@ impl Session {
             names: parameters.names("event_type", NAMES_MAX),
             since: parameters.time("since"),
             until: None,
+            nodes: parameters.nodes(&self.shared.origin),
         };
         if !parameters.settle(output) || !self.is_readable(output) {
             return;
         }
-        if ask.names.is_none() && ask.since.is_none() {
+        if ask.names.is_none() && ask.since.is_none() && ask.nodes.is_none() {
             return read::answer(snapshot(&self.shared.view, limit), output);
         }
-        let lane = if ask.cuts_minutes() {
+        let lane = if ask.cuts_minutes() || ask.nodes.is_some() {
             Lane::Long
         } else {
             Lane::Quick

@@ -12,6 +12,7 @@ impl Session {
     pub(super) fn timeseries(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let mut parameters = Parameters::of(request);
         let names = parameters.names("event", NAMES_MAX);
+        let nodes = parameters.nodes(&self.shared.origin);
         let interval = interval(&mut parameters);
         let since = parameters.time("since");
         let until = parameters.time("until").unwrap_or_else(Timestamp::now);
@@ -33,8 +34,9 @@ impl Session {
             return;
         }
         let buckets = buckets.expect("what is wrong with them was answered");
-        self.shared.read(Lane::Quick, output, move |view, time| {
-            timeseries(view, buckets, names, time)
+        let lane = if nodes.is_some() { Lane::Long } else { Lane::Quick };
+        self.shared.read(lane, output, move |view, time| {
+            timeseries(view, buckets, (names, nodes), time)
         });
     }
 }

@@ -18,9 +18,10 @@ use tracing::subscriber::set_global_default;
 
 use super::USAGE;
 use super::listen::{self, Bound};
-use crate::api::{Api, Gate};
+use crate::api::{Abroad, Api, Gate};
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, LogFormat, TlsFiles};
+use crate::fleet::Fleet;
 use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
@@ -82,7 +83,15 @@ pub fn serve(mut config: Config) -> ExitCode {
         let (shipper, stop) = Shipper::new(&config.engine.log, &config.node, policy);
         (shipper.status(), Shipping::start(shipper, stop))
     });
-    let ship_status = shipping.as_ref().map(|(status, _)| Arc::clone(status));
+    let fleet = config.from.clone().map(|policy| {
+        let ends = (engine.entrance(), engine.view());
+        let (fleet, stop) = Fleet::new(&config.engine.log, &config.node, policy, ends, config.ack);
+        (fleet.status(), fleet.start(stop))
+    });
+    let abroad = Abroad {
+        ship: shipping.as_ref().map(|(status, _)| Arc::clone(status)),
+        fleet: fleet.as_ref().map(|(status, _)| Arc::clone(status)),
+    };
     let limits = Limits {
         head: config.head,
         connections_max: config.connections_max,
@@ -95,7 +104,7 @@ pub fn serve(mut config: Config) -> ExitCode {
     let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
         // Whether the read side is open depends on what is listened on in truth.
         config.bind = listen::places(&listeners);
-        let api = Api::new(&config, &engine, Arc::clone(&gate), ship_status);
+        let api = Api::new(&config, &engine, Arc::clone(&gate), abroad);
         let http = serve_http(listeners, api, limits);
         http.map(|http| (http, files)).map_err(|error| error.to_string())
     });
@@ -148,6 +157,9 @@ pub fn serve(mut config: Config) -> ExitCode {
         );
     }
     gate.close();
+    if let Some((_, fleet)) = fleet {
+        fleet.stop();
+    }
     let outcome = close(engine, deadline, quiet);
     if let Some((_, shipping)) = shipping {
         shipping.stop();
