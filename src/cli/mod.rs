@@ -4,7 +4,9 @@
 //! or what was checked is wrong, 2 usage or configuration.
 
 mod config;
+mod health;
 mod listen;
+mod notify;
 mod serve;
 mod ship;
 mod tail;
@@ -33,6 +35,7 @@ pub fn run() -> ExitCode {
     let matches = command().get_matches();
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
     match name {
+        "health" => return health::run(of_command),
         "tail" => return tail::run(of_command),
         "verify" => return verify::run(of_command),
         "ship" => return ship::run(of_command),
@@ -70,6 +73,7 @@ fn command() -> Command {
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print a JSON object"))
                 .args(setting_args()),
         )
+        .subcommand(health::command())
         .subcommand(tail::command())
         .subcommand(verify::command())
         .subcommand(ship::command())

@@ -2,7 +2,7 @@
 //!
 //! Owner: the main thread. Shutdown: stop accepting, let connections answer what they have read, publish the journal,
 //! sync the log, empty the journal, end. A second such signal ends the process at once; what is in the journal is recovered by
-//! the next start. SIGHUP reads files again that settings name (certificate and key, write and read keys) and opens the
+//! the next start. A service manager is told of each step ([`notify`](super::notify)). SIGHUP reads files again that settings name (certificate and key, write and read keys) and opens the
 //! access log anew.
 
 use std::io::IsTerminal;
@@ -18,6 +18,7 @@ use tracing::subscriber::set_global_default;
 
 use super::USAGE;
 use super::listen::{self, Bound};
+use super::notify::Manager;
 use crate::api::{Abroad, Api, Gate};
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, LogFormat, TlsFiles};
@@ -130,8 +131,10 @@ pub fn serve(mut config: Config) -> ExitCode {
         started_in_ms = started.elapsed().as_millis() as u64,
         "listening"
     );
+    let manager = Manager::ready(&format!("listening on {}", addresses.join(", ")), &engine.view());
 
-    let signal = stop_signal(&mut signals, &reloads, &engine);
+    let signal = stop_signal(&mut signals, &reloads, &engine, &manager);
+    manager.stopping();
     tracing::info!(
         signal = if signal == Some(SIGINT) {
             "SIGINT"
@@ -175,7 +178,7 @@ fn is_stop(signal: i32) -> bool {
 }
 
 /// Waits for the signal that ends the server, and follows SIGHUP and SIGUSR1 meanwhile.
-fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine) -> Option<i32> {
+fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine, manager: &Manager) -> Option<i32> {
     signals.forever().find(|signal| {
         if *signal == SIGUSR1 {
             engine.rotate();
@@ -183,18 +186,20 @@ fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine) -> Op
         if *signal == SIGHUP {
             // What rotates logs renames the file and sends this.
             engine.check_file();
-        }
-        if *signal == SIGHUP {
-            let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
-            for error in &errors {
-                tracing::error!("SIGHUP: {error}; what was read before stays in use");
-            }
-            if errors.is_empty() {
-                tracing::info!("SIGHUP: files are read again");
-            }
+            manager.reloading(|| read_again(reloads));
         }
         is_stop(*signal)
     })
+}
+
+fn read_again(reloads: &[Reload]) {
+    let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
+    for error in &errors {
+        tracing::error!("SIGHUP: {error}; what was read before stays in use");
+    }
+    if errors.is_empty() {
+        tracing::info!("SIGHUP: files are read again");
+    }
 }
 
 fn load_tls(config: &Config) -> Result<Option<Arc<TlsConfig>>, String> {
