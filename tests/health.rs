@@ -27,7 +27,7 @@ fn a_server_that_is_well_is_told_by_its_url_or_by_the_settings() {
     let server = launch.start();
     let url = format!("http://{}", server.address());
     let told = expect(&launch.run(&["health", &url]), 0);
-    assert!(told.starts_with("{\"ok\":true,"), "{told}");
+    assert!(told.contains("\"ok\":true,"), "{told}");
     // As in the container: the check has the server's own environment.
     let port = server.address().port();
     let same = launch.clone().set("METRICS_BIND", format!("0.0.0.0:{port}"));
@@ -92,7 +92,10 @@ fn a_server_that_cannot_store_is_unhealthy() {
         client.call(&http::post(EVENT, EVENT_BODY)).status == 503
     });
     let told = expect(&launch.run(&["health", &url]), 1);
-    assert!(told.contains("answers 503: {\"ok\":false,"), "{told}");
+    assert!(
+        told.contains("answers 503: {") && told.contains("\"ok\":false,"),
+        "{told}"
+    );
     drop(frozen);
     await_true("it to be well again", || {
         launch.run(&["health", &url]).status.code() == Some(0)

@@ -23,6 +23,8 @@ use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level, NUMBER_BYTES_MAX, Period, RotationPolicy};
 use crate::log::keeper::KeepPolicy;
+use crate::log::keeper::archive::ArchivePolicy;
+use crate::log::keeper::archive::layout::Layout;
 use crate::log::keeper::archive::store::ArchiveUrl;
 use crate::log::keeper::compress::Compression;
 use crate::log::keeper::hold::Hold;
@@ -30,7 +32,7 @@ use crate::log::keeper::retain::Retention;
 use crate::query::stream::StreamPolicy;
 use crate::ship::ShipPolicy;
 pub use bind::Bind;
-use bind::binds;
+pub(crate) use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
 
 /// How long the journal must need little before its file is made shorter: longer than any usual pause between two rushes.
@@ -232,6 +234,11 @@ impl Config {
         } else {
             whole(text, 1, 256)
         });
+        let node = fleet::node(&texts)?;
+        let layout = get!("METRICS_ARCHIVE_LAYOUT", |text| one_of(
+            text,
+            &[("flat", Layout::Flat), ("partitioned", Layout::Partitioned)]
+        ));
         let compress_level = get!("METRICS_COMPRESS_LEVEL", |text| whole(text, 1, 19)) as i32;
         let ship = fleet::ship(&texts)?;
         let from = fleet::from(&texts)?;
@@ -303,7 +310,7 @@ impl Config {
             shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
             log_format: get!("METRICS_LOG_FORMAT", log_format),
             log_name,
-            node: fleet::node(&texts)?,
+            node: node.clone(),
             ship: ship.clone(),
             from,
             engine: EngineConfig {
@@ -340,7 +347,8 @@ impl Config {
                             text, 0, 1_000_000
                         ))),
                     },
-                    archive: get!("METRICS_ARCHIVE_URL", |text| or_off(text, ArchiveUrl::parse)),
+                    archive: get!("METRICS_ARCHIVE_URL", |text| or_off(text, ArchiveUrl::parse))
+                        .map(|url| ArchivePolicy { url, layout, node }),
                     hold: Hold {
                         is_shipped: ship.is_some(),
                         bytes_max: fleet::hold(&texts)?,
@@ -608,6 +616,7 @@ mod tests {
             ),
             ("METRICS_RETAIN_FILES", "-1", "`off`, or a whole number"),
             ("METRICS_ARCHIVE_URL", "ftp://host/logs", "`s3://bucket/prefix`"),
+            ("METRICS_ARCHIVE_LAYOUT", "hive", "`flat` or `partitioned`"),
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "of at most 1m"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),

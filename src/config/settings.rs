@@ -261,6 +261,15 @@ pub const SETTINGS: &[Setting] = &[
                Each upload is read back and compared, and no file is removed before that. Each log needs a prefix of its own",
     },
     Setting {
+        variable: "METRICS_ARCHIVE_LAYOUT",
+        flag: "archive-layout",
+        value: "LAYOUT",
+        default: "flat",
+        help: "`flat`: all files beside each other; `partitioned`: in `date=YYYY-MM-DD/node=NAME/`, by the day on which a file was \
+               begun (UTC) and by METRICS_NODE, as DuckDB, ClickHouse and Spark read it. Nodes with names of their own may \
+               share a prefix then",
+    },
+    Setting {
         variable: "METRICS_PUBLISH_INTERVAL",
         flag: "publish-interval",
         value: "DURATION",

@@ -21,7 +21,7 @@ use super::{Shared, View};
 
 /// How much longer than a rest and a publish interval the writer may take to come round: the grace of a seal is 8 s at the
 /// most, and a machine that is short of everything gets some more.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(12);
 /// The writer's name, as the kernel knows it: 15 bytes of it.
 const WRITER: &str = "floodgate-write";
 

@@ -44,8 +44,7 @@ use super::rescue;
 use super::segment::SegmentId;
 use crate::failpoint;
 use archive::mark::{Intent, Mark, Marks};
-use archive::store::ArchiveUrl;
-use archive::{ArchiveStatus, Archivist, Job, UploadError};
+use archive::{ArchivePolicy, ArchiveStatus, Archivist, Job, UploadError};
 use compress::{CompressError, Compression, Press};
 use hold::{Hold, HoldStatus, Unshipped};
 use retain::Retention;
@@ -76,7 +75,7 @@ pub struct KeepPolicy {
     /// How many of them are kept.
     pub retention: Retention,
     /// Where they are archived; `None`: nowhere.
-    pub archive: Option<ArchiveUrl>,
+    pub archive: Option<ArchivePolicy>,
     /// How much stays because it is not shipped yet.
     pub hold: Hold,
 }
@@ -198,7 +197,7 @@ impl Keeper {
         let stopping = Arc::new(AtomicBool::new(false));
         let (stopped, see_stopped) = watch::channel(false);
         let uploader = match &policy.archive {
-            Some(url) => {
+            Some(archive) => {
                 let family = catalog.family().clone();
                 let archivist = Archivist::new(
                     Arc::clone(&fs),
@@ -379,7 +378,11 @@ impl Work {
             fs: &*self.fs,
             family: self.catalog.family(),
         };
-        let url = self.policy.archive.as_ref().map(ArchiveUrl::to_string);
+        let url = self
+            .policy
+            .archive
+            .as_ref()
+            .map(|archive| archive.url.to_string());
         for segment in self.catalog.segments() {
             let id = segment.id();
             if marks.mark(id).is_some() {
