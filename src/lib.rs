@@ -16,6 +16,7 @@
 //! | [`query`] | snapshots, time series, funnels, the live stream | the snapshot of everything, and each stream: the connection's coroutine; what is filtered: reader threads, for which the coroutine parks; the stream's feeder and its catch-up readers: a thread each |
 //! | [`ship`] | the log to NATS JetStream, by a cursor | a thread |
 //! | [`fleet`] | the view of a fleet: the logs of many nodes into one | a thread |
+//! | `kafka` | the log to a topic of Kafka, by a cursor; only with the cargo feature of that name | `floodgate ship`: the main thread, and those of librdkafka |
 //! | [`web`] | the files of the dashboard and of the tracker | – |
 //!
 //! Dependencies point one way, in the order of the pipeline; the log knows nothing of HTTP, and of events
@@ -31,6 +32,8 @@ mod failpoint;
 pub mod fleet;
 pub mod http;
 pub mod ingest;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod log;
 pub mod query;
 pub mod ship;

@@ -5,6 +5,8 @@
 
 mod config;
 mod health;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod listen;
 mod notify;
 mod serve;

@@ -1,4 +1,4 @@
-//! `floodgate ship`: ships a log to NATS JetStream, beside a server or without one.
+//! `floodgate ship`: ships a log to NATS JetStream, beside a server or without one. (To Kafka: `kafka.rs`, where that is built in.)
 //!
 //! Owner: the main thread ships ([`crate::ship`]); another one waits for signals. The first SIGINT or SIGTERM has it settle what
 //! is under way, the second ends it at once: the stream knows what it has, so nothing is lost by that.
@@ -36,7 +36,7 @@ fn is_ours(variable: &str) -> bool {
 
 /// The command's arguments.
 pub fn command() -> Command {
-    Command::new("ship")
+    let command = Command::new("ship")
         .about("Ship the log to NATS JetStream, each event exactly once")
         .long_about(
             "Follows the log over rotations and puts each event into the stream `metrics-<node>` of NATS JetStream, exactly once and \
@@ -53,11 +53,22 @@ pub fn command() -> Command {
                 .help("Servers of NATS, as nats://host:4222, separated by commas [default: METRICS_SHIP_URL]"),
         )
         .arg(Arg::new("pack").long("pack").action(ArgAction::SetTrue).help("Many lines in a message, as --ship-pack on"))
-        .args(SETTINGS.iter().filter(|setting| is_ours(setting.variable)).map(setting_arg))
+        .args(SETTINGS.iter().filter(|setting| is_ours(setting.variable)).map(setting_arg));
+    #[cfg(feature = "kafka")]
+    let command = super::kafka::add_to(command);
+    command
 }
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> ExitCode {
+    if let Some(url) = matches.get_one::<String>("url").filter(|url| url.starts_with("kafka:")) {
+        #[cfg(feature = "kafka")]
+        return super::kafka::run(url, matches);
+        #[cfg(not(feature = "kafka"))]
+        complain("ship", format_args!("{url}: this program was built without Kafka (`cargo build --features kafka`)"));
+        #[cfg(not(feature = "kafka"))]
+        return ExitCode::from(USAGE);
+    }
     let raw = |variable: &str| match variable {
         "METRICS_SHIP_URL" if matches.contains_id("url") => matches.get_one::<String>("url").cloned(),
         "METRICS_SHIP_PACK" if matches.get_flag("pack") => Some("on".into()),
