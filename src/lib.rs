@@ -6,7 +6,7 @@
 //!
 //! | room | job | who runs it |
 //! |---|---|---|
-//! | [`cli`] | the commands; `serve` wires the rooms, waits for a signal, shuts down in order | the main thread |
+//! | [`cli`] | the commands; `serve` wires the rooms, waits for a signal, shuts down in order | the main thread; a service manager's watchdog is fed by a thread |
 //! | [`config`] | the settings | the main thread, once |
 //! | [`http`] | HTTP/1.1: connections, requests, bodies, answers; knows nothing of events | a coroutine a connection; deadlines: the patrol thread |
 //! | [`api`] | a file per endpoint, behind a gate (who may do what): HTTP to engine and back | the connection's coroutine; access log, sweeping of rate limits: a thread each; reading keys again: the main thread |

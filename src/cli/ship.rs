@@ -61,11 +61,17 @@ pub fn command() -> Command {
 
 /// Runs the command.
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    if let Some(url) = matches.get_one::<String>("url").filter(|url| url.starts_with("kafka:")) {
+    if let Some(url) = matches
+        .get_one::<String>("url")
+        .filter(|url| url.starts_with("kafka:"))
+    {
         #[cfg(feature = "kafka")]
         return super::kafka::run(url, matches);
         #[cfg(not(feature = "kafka"))]
-        complain("ship", format_args!("{url}: this program was built without Kafka (`cargo build --features kafka`)"));
+        complain(
+            "ship",
+            format_args!("{url}: this program was built without Kafka (`cargo build --features kafka`)"),
+        );
         #[cfg(not(feature = "kafka"))]
         return ExitCode::from(USAGE);
     }

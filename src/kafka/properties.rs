@@ -75,7 +75,7 @@ impl Properties {
             .set("queue.buffering.max.messages", (INFLIGHT_MAX + 1).to_string())
             .set(
                 "queue.buffering.max.kbytes",
-                (2 * INFLIGHT_BYTES >> 10).to_string(),
+                ((2 * INFLIGHT_BYTES) >> 10).to_string(),
             );
         config
     }

@@ -202,7 +202,7 @@ impl Keeper {
                 let archivist = Archivist::new(
                     Arc::clone(&fs),
                     family,
-                    url,
+                    archive,
                     Arc::clone(&status.archive),
                     see_stopped,
                 )?;
