@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use counting::{Counting, allocations};
-use floodgate::api::{Api, Gate};
+use floodgate::api::{Abroad, Api, Gate};
 use floodgate::config::Config;
 use floodgate::http::{Limits, Listener, serve};
 use floodgate::ingest::Engine;
@@ -58,7 +58,12 @@ fn the_steady_state_of_a_single_post_allocates_nothing() {
     let address = listener.local_addr().unwrap();
     let listeners = vec![Listener::tcp(listener).unwrap()];
     let gate = Gate::open(&config).unwrap();
-    let http = serve(listeners, Api::new(&config, &engine, gate), Limits::default()).unwrap();
+    let http = serve(
+        listeners,
+        Api::new(&config, &engine, gate, Abroad::default()),
+        Limits::default(),
+    )
+    .unwrap();
 
     let mut client = TcpStream::connect(address).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

@@ -20,11 +20,12 @@ impl Session {
             names: parameters.names("event_type", NAMES_MAX),
             since: parameters.time("since"),
             until: None,
+            nodes: parameters.nodes(&self.shared.origin),
         };
         if !parameters.settle(output) || !self.is_readable(output) {
             return;
         }
-        if ask.names.is_none() && ask.since.is_none() {
+        if ask.names.is_none() && ask.since.is_none() && ask.nodes.is_none() {
             return read::answer(snapshot(&self.shared.view, limit), output);
         }
         self.shared.read(request, output, move |view, time| {

@@ -32,6 +32,7 @@ impl Session {
             let ctx = json!({"max_length": SPLIT_CHARS});
             parameters.refuse("string_too_long", "split", &msg, text, Some(ctx));
         }
+        let nodes = parameters.nodes(&self.shared.origin);
         let since = parameters.time("since");
         let until = parameters.time("until").unwrap_or_else(Timestamp::now);
         let since = since.unwrap_or(Timestamp {
@@ -48,6 +49,7 @@ impl Session {
             split,
             since,
             until,
+            nodes,
         };
         self.shared
             .read_heavily(request, output, move |view, time| funnel(view, &asked, time));

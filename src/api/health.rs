@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Session, Shared, ack, error};
+use crate::fleet::FleetStatus;
 use crate::http::Output;
-use crate::ingest::Level;
 use crate::ingest::latency::Latency;
+use crate::ingest::{Level, View};
+use crate::ship::ShipStatus;
 
 impl Shared {
     /// Whether events can be stored.
@@ -82,6 +84,12 @@ impl Session {
                 body["archive"] =
                     json!({"waiting_files": files, "waiting_bytes": bytes, "error": archive.error()});
             }
+            if let Some(ship) = &shared.abroad.ship {
+                body["ship"] = shipping(ship, view);
+            }
+            if let Some(fleet) = &shared.abroad.fleet {
+                body["fleet"] = fleet_view(fleet);
+            }
             if let Some(dropped) = shared.gate.access_lines_dropped() {
                 body["access_log"] = json!({"dropped": dropped});
             }
@@ -93,6 +101,42 @@ impl Session {
             body.to_string().as_bytes(),
         );
     }
+}
+
+/// How shipping is doing.
+fn shipping(ship: &ShipStatus, view: &View) -> Value {
+    let shipped = ship.shipped();
+    let (files, bytes) = view.hold().removed_unshipped();
+    json!({
+        "connected": ship.is_connected(),
+        "position": ship.next().map(|next| next.to_string()),
+        "lag_bytes": ship.next().map(|next| view.bytes_behind(next)),
+        "lag_seconds": ship.lag_seconds().round() as u64,
+        "events": shipped.events,
+        "failures": shipped.failures,
+        "lost_files": files.max(shipped.missing_files),
+        "lost_bytes": bytes,
+        "error": ship.error(),
+    })
+}
+
+/// How the view of a fleet is doing.
+fn fleet_view(fleet: &FleetStatus) -> Value {
+    let taken = fleet.taken();
+    let nodes: Vec<_> = fleet
+        .nodes()
+        .into_iter()
+        .map(|node| json!({"node": node.name, "position": node.position, "waiting_messages": node.waiting}))
+        .collect();
+    json!({
+        "connected": fleet.is_connected(),
+        "nodes": nodes,
+        "events": taken.events,
+        "duplicates": taken.duplicates,
+        "gaps": taken.gaps,
+        "failures": taken.failures,
+        "error": fleet.error(),
+    })
 }
 
 /// Of the last 30 to 60 s, in microseconds; `null` where nothing happened in that time.

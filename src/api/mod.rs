@@ -40,10 +40,12 @@ pub use gate::Gate;
 
 use crate::config::Config;
 use crate::event::Parser;
+use crate::fleet::FleetStatus;
 use crate::http::{Answered, MakeService, Output, Peer, Prepared, Request, Service, Traffic};
 use crate::ingest::{Engine, Entrance, Level, View};
 use crate::query::readers::Readers;
 use crate::query::stream::Streams;
+use crate::ship::ShipStatus;
 use gate::{Admitted, Pass, Reads};
 use intake::Intake;
 use route::Route;
@@ -77,8 +79,21 @@ struct Shared {
     /// Invalid events that were left out of partial batches. Relaxed: a count that vouches for nothing else.
     partial_rejected: AtomicU64,
     files: files::Files,
+    /// Whose events these are.
+    origin: parameters::Origin,
+    /// What goes on with other machines.
+    abroad: Abroad,
     /// The answer to a single event at level `journaled`: the hot one.
     stored_one: Prepared,
+}
+
+/// How what goes on with other machines is doing, as far as it does.
+#[derive(Default)]
+pub struct Abroad {
+    /// The log is shipped.
+    pub ship: Option<Arc<ShipStatus>>,
+    /// The logs of a fleet come in, and no events otherwise.
+    pub fleet: Option<Arc<FleetStatus>>,
 }
 
 /// Makes a session for each connection.
@@ -88,8 +103,8 @@ pub struct Api {
 }
 
 impl Api {
-    /// The endpoints of `engine`, behind `gate`.
-    pub fn new(config: &Config, engine: &Engine, gate: Arc<Gate>) -> Api {
+    /// The endpoints of `engine`, behind `gate`; `abroad` is what goes on with other machines.
+    pub fn new(config: &Config, engine: &Engine, gate: Arc<Gate>, abroad: Abroad) -> Api {
         let view = engine.view();
         let ack_header = [("X-Ack", ack::name(Level::Journaled, &view))];
         let shared = Shared {
@@ -119,6 +134,11 @@ impl Api {
             }),
             partial_rejected: AtomicU64::new(0),
             files: files::Files::new(),
+            origin: match &config.from {
+                Some(policy) => parameters::Origin::Fleet(policy.fleet.clone()),
+                None => parameters::Origin::Node(config.node.clone()),
+            },
+            abroad,
         };
         Api {
             shared: Arc::new(shared),
@@ -167,6 +187,9 @@ pub struct Session {
     unpacked: Vec<u8>,
 }
 
+/// What those are told who send events to a view of a fleet.
+const VIEW: &str = "This server is a view of a whole fleet (METRICS_FROM) and takes no events. Send them to one of its nodes.";
+
 /// Most that an idle session keeps of each buffer, in bytes.
 const IDLE_BYTES_MAX: usize = 64 << 10;
 
@@ -175,6 +198,9 @@ impl Service for Session {
         let Some(Admitted { route, may_read }) = self.pass.admit(request, output) else {
             return;
         };
+        if self.shared.abroad.fleet.is_some() && matches!(route, Route::Event | Route::Batch) {
+            return output.detail(403, &[], VIEW);
+        }
         match route {
             Route::Event => self.event(request, output),
             Route::Batch => self.batch(request, output),

@@ -9,9 +9,21 @@ use serde_json::{Value, json};
 use super::error;
 use crate::event::{Timestamp, spelt};
 use crate::http::{Output, Request};
+use crate::query::count::Nodes;
 
 /// Code points of an event's name.
 const NAME_CHARS: usize = 64;
+
+/// Most nodes that are asked for at once.
+const NODES_MAX: usize = 50;
+
+/// Whose events a server has.
+pub enum Origin {
+    /// Those that were sent to it: the name of the node.
+    Node(String),
+    /// Those of a whole fleet; its name.
+    Fleet(String),
+}
 
 /// The query of a request, and what is wrong with it.
 pub struct Parameters<'r> {
@@ -70,6 +82,15 @@ impl<'r> Parameters<'r> {
     pub fn steps(&mut self, name: &str, max: usize) -> Option<Vec<Box<[u8]>>> {
         let names = self.list(name, max)?;
         Some(names.iter().map(|name| spelt(name)).collect())
+    }
+
+    /// The nodes of a fleet that are asked for; `None` where that is all there are. A node that is no view of a fleet has one: itself.
+    pub fn nodes(&mut self, origin: &Origin) -> Option<Nodes> {
+        let nodes = self.list("node", NODES_MAX)?;
+        match origin {
+            Origin::Node(own) if nodes.contains(own) => None,
+            _ => Some(Nodes::new(nodes)),
+        }
     }
 
     fn list(&mut self, name: &str, max: usize) -> Option<Vec<String>> {

@@ -24,10 +24,11 @@ impl Session {
     pub(super) fn stream(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let mut parameters = Parameters::of(request);
         let names = parameters.names("event_type", NAMES_MAX);
+        let nodes = parameters.nodes(&self.shared.origin);
         if !parameters.settle(output) {
             return;
         }
-        let filter = Filter::of_spelt(names.unwrap_or_default());
+        let filter = Filter::of_spelt(names.unwrap_or_default()).from_nodes(nodes);
         let Ok(from) = position_of(request, output) else {
             return;
         };

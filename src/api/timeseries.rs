@@ -11,6 +11,7 @@ impl Session {
     pub(super) fn timeseries(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let mut parameters = Parameters::of(request);
         let names = parameters.names("event", NAMES_MAX);
+        let nodes = parameters.nodes(&self.shared.origin);
         let interval = interval(&mut parameters);
         let since = parameters.time("since");
         let until = parameters.time("until").unwrap_or_else(Timestamp::now);
@@ -33,7 +34,7 @@ impl Session {
         }
         let buckets = buckets.expect("what is wrong with them was answered");
         self.shared.read(request, output, move |view, time| {
-            timeseries(view, buckets, names.clone(), time)
+            timeseries(view, buckets, (names.clone(), nodes.clone()), time)
         });
     }
 }

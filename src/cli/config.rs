@@ -31,6 +31,7 @@ pub fn print(matches: &ArgMatches, config: &Config) -> ExitCode {
             ("METRICS_JOURNAL", Place::File(path)) => path.display().to_string(),
             ("METRICS_WORKERS", _) => config.workers.to_string(),
             ("METRICS_ACCEPTORS", _) => config.acceptors.to_string(),
+            ("METRICS_NODE", _) => config.node.clone(),
             _ => setting.default.to_owned(),
         });
         text += &format!("{}={value}  # {source}\n", setting.variable);

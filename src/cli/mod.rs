@@ -4,12 +4,17 @@
 //! or what was checked is wrong, 2 usage or configuration.
 
 mod config;
+mod health;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod listen;
 mod load;
 mod load_compare;
 mod load_show;
+mod notify;
 mod replay;
 mod serve;
+mod ship;
 mod tail;
 mod verify;
 
@@ -38,8 +43,10 @@ pub fn run() -> ExitCode {
     match name {
         "load" => return load::run(of_command),
         "replay" => return replay::run(of_command),
+        "health" => return health::run(of_command),
         "tail" => return tail::run(of_command),
         "verify" => return verify::run(of_command),
+        "ship" => return ship::run(of_command),
         _ => {}
     }
     let config = match Config::new(|variable| given(of_command, variable)) {
@@ -76,8 +83,10 @@ fn command() -> Command {
         )
         .subcommand(load::command())
         .subcommand(replay::command())
+        .subcommand(health::command())
         .subcommand(tail::command())
         .subcommand(verify::command())
+        .subcommand(ship::command())
 }
 
 fn setting_args() -> impl Iterator<Item = Arg> {

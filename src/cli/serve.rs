@@ -2,7 +2,7 @@
 //!
 //! Owner: the main thread. Shutdown: stop accepting, let connections answer what they have read, publish the journal,
 //! sync the log, empty the journal, end. A second such signal ends the process at once; what is in the journal is recovered by
-//! the next start. SIGHUP reads files again that settings name (certificate and key, write and read keys) and opens the
+//! the next start. A service manager is told of each step ([`notify`](super::notify)). SIGHUP reads files again that settings name (certificate and key, write and read keys) and opens the
 //! access log anew.
 
 use std::io::IsTerminal;
@@ -18,12 +18,15 @@ use tracing::subscriber::set_global_default;
 
 use super::USAGE;
 use super::listen::{self, Bound};
-use crate::api::{Api, Gate};
+use super::notify::Manager;
+use crate::api::{Abroad, Api, Gate};
 use crate::config::settings::SETTINGS;
 use crate::config::{Config, LogFormat, TlsFiles};
+use crate::fleet::Fleet;
 use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
 use crate::log::fs::OsFs;
+use crate::ship::{Shipper, Shipping};
 
 /// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB.
 /// Pages that are not touched cost address space only.
@@ -77,6 +80,19 @@ pub fn serve(mut config: Config) -> ExitCode {
     {
         return failed(&format!("cannot listen for signals: {error}"));
     }
+    let shipping = config.ship.clone().map(|policy| {
+        let (shipper, stop) = Shipper::new(&config.engine.log, &config.node, policy);
+        (shipper.status(), Shipping::start(shipper, stop))
+    });
+    let fleet = config.from.clone().map(|policy| {
+        let ends = (engine.entrance(), engine.view());
+        let (fleet, stop) = Fleet::new(&config.engine.log, &config.node, policy, ends, config.ack);
+        (fleet.status(), fleet.start(stop))
+    });
+    let abroad = Abroad {
+        ship: shipping.as_ref().map(|(status, _)| Arc::clone(status)),
+        fleet: fleet.as_ref().map(|(status, _)| Arc::clone(status)),
+    };
     let limits = Limits {
         head: config.head,
         connections_max: config.connections_max,
@@ -89,7 +105,8 @@ pub fn serve(mut config: Config) -> ExitCode {
     let served = listen::bind(&config, tls.as_ref(), passed).and_then(|Bound { listeners, files }| {
         // Whether the read side is open depends on what is listened on in truth.
         config.bind = listen::places(&listeners);
-        let http = serve_http(listeners, Api::new(&config, &engine, Arc::clone(&gate)), limits);
+        let api = Api::new(&config, &engine, Arc::clone(&gate), abroad);
+        let http = serve_http(listeners, api, limits);
         http.map(|http| (http, files)).map_err(|error| error.to_string())
     });
     let (http, socket_files) = match served {
@@ -116,8 +133,10 @@ pub fn serve(mut config: Config) -> ExitCode {
         started_in_ms = started.elapsed().as_millis() as u64,
         "listening"
     );
+    let manager = Manager::ready(&format!("listening on {}", addresses.join(", ")), &engine.view());
 
-    let signal = stop_signal(&mut signals, &reloads, &engine);
+    let signal = stop_signal(&mut signals, &reloads, &engine, &manager);
+    manager.stopping();
     tracing::info!(
         signal = if signal == Some(SIGINT) {
             "SIGINT"
@@ -143,7 +162,14 @@ pub fn serve(mut config: Config) -> ExitCode {
         );
     }
     gate.close();
-    close(engine, deadline, quiet)
+    if let Some((_, fleet)) = fleet {
+        fleet.stop();
+    }
+    let outcome = close(engine, deadline, quiet);
+    if let Some((_, shipping)) = shipping {
+        shipping.stop();
+    }
+    outcome
 }
 
 /// What SIGHUP has done: something is read again, or stays as it is and the error names the setting.
@@ -154,7 +180,7 @@ fn is_stop(signal: i32) -> bool {
 }
 
 /// Waits for the signal that ends the server, and follows SIGHUP and SIGUSR1 meanwhile.
-fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine) -> Option<i32> {
+fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine, manager: &Manager) -> Option<i32> {
     signals.forever().find(|signal| {
         if *signal == SIGUSR1 {
             engine.rotate();
@@ -162,18 +188,20 @@ fn stop_signal(signals: &mut Signals, reloads: &[Reload], engine: &Engine) -> Op
         if *signal == SIGHUP {
             // What rotates logs renames the file and sends this.
             engine.check_file();
-        }
-        if *signal == SIGHUP {
-            let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
-            for error in &errors {
-                tracing::error!("SIGHUP: {error}; what was read before stays in use");
-            }
-            if errors.is_empty() {
-                tracing::info!("SIGHUP: files are read again");
-            }
+            manager.reloading(|| read_again(reloads));
         }
         is_stop(*signal)
     })
+}
+
+fn read_again(reloads: &[Reload]) {
+    let errors: Vec<_> = reloads.iter().filter_map(|reload| reload().err()).collect();
+    for error in &errors {
+        tracing::error!("SIGHUP: {error}; what was read before stays in use");
+    }
+    if errors.is_empty() {
+        tracing::info!("SIGHUP: files are read again");
+    }
 }
 
 fn load_tls(config: &Config) -> Result<Option<Arc<TlsConfig>>, String> {
@@ -206,7 +234,7 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
     }
 }
 
-fn start_messages(format: LogFormat) {
+pub(super) fn start_messages(format: LogFormat) {
     let to_stderr = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false);

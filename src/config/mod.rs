@@ -6,6 +6,7 @@
 
 pub mod access;
 mod bind;
+mod fleet;
 pub mod settings;
 pub mod values;
 
@@ -17,16 +18,21 @@ use access::{
     AccessTarget, CorsOrigins, KeySource, Proxies, Rate, access_log, cors_origins, key_list, proxies, rate,
 };
 
+use crate::fleet::FleetPolicy;
 use crate::http::HeadLimits;
 use crate::ingest::journal::{BYTES_MAX, BYTES_MIN, Place};
 use crate::ingest::{EngineConfig, FsyncPolicy, Level, NUMBER_BYTES_MAX, Period, RotationPolicy};
 use crate::log::keeper::KeepPolicy;
+use crate::log::keeper::archive::ArchivePolicy;
+use crate::log::keeper::archive::layout::Layout;
 use crate::log::keeper::archive::store::ArchiveUrl;
 use crate::log::keeper::compress::Compression;
+use crate::log::keeper::hold::Hold;
 use crate::log::keeper::retain::Retention;
 use crate::query::stream::StreamPolicy;
+use crate::ship::ShipPolicy;
 pub use bind::Bind;
-use bind::binds;
+pub(crate) use bind::binds;
 use values::{Rejected, duration, one_of, size, switch, whole};
 
 /// How long the journal must need little before its file is made shorter: longer than any usual pause between two rushes.
@@ -123,6 +129,12 @@ pub struct Config {
     pub log_format: LogFormat,
     /// The path of the log as the user spelled it: answers name it.
     pub log_name: String,
+    /// What this node is called among others.
+    pub node: String,
+    /// Where the log is shipped; `None`: nowhere.
+    pub ship: Option<ShipPolicy>,
+    /// Where the logs of a whole fleet come from, of which this node is a view; `None`: it takes events itself.
+    pub from: Option<FleetPolicy>,
     /// What the engine is told.
     pub engine: EngineConfig,
 }
@@ -149,19 +161,7 @@ impl Config {
             let setting = settings::find(name).expect("every setting that is read is listed");
             raw(name).unwrap_or_else(|| setting.default.to_owned())
         };
-        fn read<T>(
-            name: &str,
-            text: &str,
-            parse: impl Fn(&str) -> Result<T, Rejected>,
-        ) -> Result<T, ConfigError> {
-            let error = |allowed| {
-                ConfigError(match settings::is_secret(name) {
-                    true => format!("{name}: {allowed}"),
-                    false => format!("{name}: {text:?} is not allowed; {allowed}"),
-                })
-            };
-            parse(text).map_err(error)
-        }
+        let texts = Raw(&raw);
         macro_rules! get {
             ($name:literal, $parse:expr) => {
                 read($name, &text($name), $parse)?
@@ -234,7 +234,20 @@ impl Config {
         } else {
             whole(text, 1, 256)
         });
+        let node = fleet::node(&texts)?;
+        let layout = get!("METRICS_ARCHIVE_LAYOUT", |text| one_of(
+            text,
+            &[("flat", Layout::Flat), ("partitioned", Layout::Partitioned)]
+        ));
         let compress_level = get!("METRICS_COMPRESS_LEVEL", |text| whole(text, 1, 19)) as i32;
+        let ship = fleet::ship(&texts)?;
+        let from = fleet::from(&texts)?;
+        if ship.is_some() && from.is_some() {
+            return Err(ConfigError(format!(
+                "METRICS_SHIP_URL: {:?} is not allowed; a view of a fleet (METRICS_FROM) ships nothing",
+                text("METRICS_SHIP_URL")
+            )));
+        }
         let config = Config {
             bind: get!("METRICS_BIND", binds),
             bind_is_default: raw("METRICS_BIND").is_none(),
@@ -297,6 +310,9 @@ impl Config {
             shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
             log_format: get!("METRICS_LOG_FORMAT", log_format),
             log_name,
+            node: node.clone(),
+            ship: ship.clone(),
+            from,
             engine: EngineConfig {
                 log,
                 journal,
@@ -331,7 +347,12 @@ impl Config {
                             text, 0, 1_000_000
                         ))),
                     },
-                    archive: get!("METRICS_ARCHIVE_URL", |text| or_off(text, ArchiveUrl::parse)),
+                    archive: get!("METRICS_ARCHIVE_URL", |text| or_off(text, ArchiveUrl::parse))
+                        .map(|url| ArchivePolicy { url, layout, node }),
+                    hold: Hold {
+                        is_shipped: ship.is_some(),
+                        bytes_max: fleet::hold(&texts)?,
+                    },
                 },
                 ring_capacity: get!("METRICS_RING_CAPACITY", |text| whole(text, 1, 100_000)),
                 names_max: get!("METRICS_EVENT_NAMES_MAX", |text| whole(text, 1, 1_000_000)),
@@ -374,6 +395,34 @@ impl Config {
     /// connect, which must hold for every place that is listened on; elsewhere when it was switched on.
     pub fn may_read(&self) -> bool {
         self.public_reads || self.bind.iter().all(Bind::is_local)
+    }
+}
+
+fn read<T>(name: &str, text: &str, parse: impl Fn(&str) -> Result<T, Rejected>) -> Result<T, ConfigError> {
+    let error = |allowed| {
+        ConfigError(match settings::is_secret(name) {
+            true => format!("{name}: {allowed}"),
+            false => format!("{name}: {text:?} is not allowed; {allowed}"),
+        })
+    };
+    parse(text).map_err(error)
+}
+
+/// The texts of settings.
+struct Raw<'r, R>(&'r R);
+
+impl<R: Fn(&str) -> Option<String>> fleet::Texts for Raw<'_, R> {
+    fn read<T>(&self, name: &str, parse: impl Fn(&str) -> Result<T, Rejected>) -> Result<T, ConfigError> {
+        let setting = settings::find(name).expect("every setting that is read is listed");
+        read(
+            name,
+            &self.said(name).unwrap_or_else(|| setting.default.to_owned()),
+            parse,
+        )
+    }
+
+    fn said(&self, name: &str) -> Option<String> {
+        (self.0)(name)
     }
 }
 
@@ -567,6 +616,7 @@ mod tests {
             ),
             ("METRICS_RETAIN_FILES", "-1", "`off`, or a whole number"),
             ("METRICS_ARCHIVE_URL", "ftp://host/logs", "`s3://bucket/prefix`"),
+            ("METRICS_ARCHIVE_LAYOUT", "hive", "`flat` or `partitioned`"),
             ("METRICS_PUBLISH_INTERVAL", "fast", "`250ms`"),
             ("METRICS_ENQUEUE_TIMEOUT", "1h", "of at most 1m"),
             ("METRICS_ACK_TIMEOUT", "0s", "from 1ms"),
@@ -594,6 +644,24 @@ mod tests {
             ("METRICS_ACCESS_LOG", "logs/", "`off`, `stderr`"),
             ("METRICS_ACCESS_SAMPLE", "0.1", "from 1 to 1000000"),
             ("METRICS_LOG_FORMAT", "xml", "`text` or `json`"),
+            ("METRICS_NODE", "eu.1", "letters, digits"),
+            ("METRICS_SHIP_URL", "http://a", "`off`, or `nats://host:4222`"),
+            ("METRICS_SHIP_STREAM", "a.b", "letters, digits"),
+            ("METRICS_SHIP_PACK", "yes", "`on` or `off`"),
+            ("METRICS_SHIP_INFLIGHT", "0", "from 1 to 16384"),
+            ("METRICS_SHIP_REPLICAS", "6", "from 1 to 5"),
+            ("METRICS_SHIP_KEEP_FOR", "1 week", "`off`, or a duration such as"),
+            ("METRICS_SHIP_KEEP_BYTES", "1", "`off`, or a size such as"),
+            ("METRICS_SHIP_DUPLICATES", "1ms", "from 100ms to 1d"),
+            ("METRICS_SHIP_HOLD", "all", "a size such as"),
+            ("METRICS_FROM", "nats://user:word@a", "no credentials"),
+            ("METRICS_NATS_USER", "eu", "METRICS_NATS_PASSWORD beside it"),
+            ("METRICS_NATS_PASSWORD", "secret", "METRICS_NATS_USER beside it"),
+            ("METRICS_NATS_TOKEN", "", "not empty"),
+            ("METRICS_NATS_CREDENTIALS", "creds/", "path of a file"),
+            ("METRICS_NATS_CA", "ca/", "path of a file"),
+            ("METRICS_NATS_CERT", "cert.pem", "METRICS_NATS_KEY beside it"),
+            ("METRICS_NATS_KEY", "key.pem", "METRICS_NATS_CERT beside it"),
         ];
         for (name, value, allowed) in wrong {
             let error = with(name, value).unwrap_err().to_string();

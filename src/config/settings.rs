@@ -21,7 +21,10 @@ pub fn find(variable: &str) -> Option<&'static Setting> {
 
 /// Whether nobody may be shown the value of that variable.
 pub fn is_secret(variable: &str) -> bool {
-    matches!(variable, "METRICS_WRITE_KEYS" | "METRICS_READ_KEYS")
+    matches!(
+        variable,
+        "METRICS_WRITE_KEYS" | "METRICS_READ_KEYS" | "METRICS_NATS_PASSWORD" | "METRICS_NATS_TOKEN"
+    )
 }
 
 /// All settings, in the order in which help and README show them.
@@ -258,6 +261,15 @@ pub const SETTINGS: &[Setting] = &[
                Each upload is read back and compared, and no file is removed before that. Each log needs a prefix of its own",
     },
     Setting {
+        variable: "METRICS_ARCHIVE_LAYOUT",
+        flag: "archive-layout",
+        value: "LAYOUT",
+        default: "flat",
+        help: "`flat`: all files beside each other; `partitioned`: in `date=YYYY-MM-DD/node=NAME/`, by the day on which a file was \
+               begun (UTC) and by METRICS_NODE, as DuckDB, ClickHouse and Spark read it. Nodes with names of their own may \
+               share a prefix then",
+    },
+    Setting {
         variable: "METRICS_PUBLISH_INTERVAL",
         flag: "publish-interval",
         value: "DURATION",
@@ -444,6 +456,140 @@ pub const SETTINGS: &[Setting] = &[
         value: "COUNT",
         default: "1",
         help: "Of so many requests that went well one is logged; those that did not always are",
+    },
+    Setting {
+        variable: "METRICS_NODE",
+        flag: "node",
+        value: "NAME",
+        default: "",
+        help: "What this node is called among others, in streams, subjects and lines of a fleet: letters, digits, `-` \
+               and `_` [default: the machine's name up to its first dot]",
+    },
+    Setting {
+        variable: "METRICS_SHIP_URL",
+        flag: "ship-url",
+        value: "URLS",
+        default: "off",
+        help: "Servers of NATS to whose JetStream the log is shipped, `nats://host:4222` or `tls://host:4222`, several \
+               of a cluster separated by commas; each event exactly once and in order. While they are down the log is \
+               what waits",
+    },
+    Setting {
+        variable: "METRICS_SHIP_PACK",
+        flag: "ship-pack",
+        value: "SWITCH",
+        default: "off",
+        help: "`on` ships many lines in a message (up to 256 KiB, subject `metrics.<node>._frame`) instead of one \
+               (`metrics.<node>.<event>`): some twenty times as fast, and a consumer splits them at newlines",
+    },
+    Setting {
+        variable: "METRICS_SHIP_STREAM",
+        flag: "ship-stream",
+        value: "NAME",
+        default: "metrics",
+        help: "The name of the fleet: a node's stream is `<name>-<node>`, its subjects begin with `<name>.<node>.`",
+    },
+    Setting {
+        variable: "METRICS_SHIP_REPLICAS",
+        flag: "ship-replicas",
+        value: "COUNT",
+        default: "3",
+        help: "Servers of NATS that hold the stream; three, so that one may be lost. A server alone takes `1` only",
+    },
+    Setting {
+        variable: "METRICS_SHIP_KEEP_FOR",
+        flag: "ship-keep-for",
+        value: "DURATION",
+        default: "7d",
+        help: "How long the stream keeps messages, as `24h` or `30d`; `off`: for good. Long enough for who reads it to \
+               be mended",
+    },
+    Setting {
+        variable: "METRICS_SHIP_KEEP_BYTES",
+        flag: "ship-keep-bytes",
+        value: "SIZE",
+        default: "off",
+        help: "Bytes that the stream keeps, the newest; `off`: as many as come in METRICS_SHIP_KEEP_FOR",
+    },
+    Setting {
+        variable: "METRICS_SHIP_DUPLICATES",
+        flag: "ship-duplicates",
+        value: "DURATION",
+        default: "2m",
+        help: "How long the stream knows messages again by their id. Not what makes shipping exact, which the numbers of \
+               messages do; a second guard",
+    },
+    Setting {
+        variable: "METRICS_SHIP_INFLIGHT",
+        flag: "ship-inflight",
+        value: "COUNT",
+        default: "512",
+        help: "Messages that may be under way to the stream unacknowledged, beside a bound of 8 MiB",
+    },
+    Setting {
+        variable: "METRICS_SHIP_HOLD",
+        flag: "ship-hold",
+        value: "SIZE",
+        default: "64GiB",
+        help: "How much of the log retention leaves in place because it is not shipped yet; beyond that the oldest goes, \
+               loudly. A full disk would refuse events",
+    },
+    Setting {
+        variable: "METRICS_FROM",
+        flag: "from",
+        value: "URLS",
+        default: "off",
+        help: "Makes this node a view of a whole fleet: it takes no events, but reads what nodes have shipped to these \
+               servers of NATS, and answers for all of them, or for some with `?node=`",
+    },
+    Setting {
+        variable: "METRICS_NATS_USER",
+        flag: "nats-user",
+        value: "NAME",
+        default: "",
+        help: "User for NATS, with METRICS_NATS_PASSWORD",
+    },
+    Setting {
+        variable: "METRICS_NATS_PASSWORD",
+        flag: "nats-password",
+        value: "PASSWORD",
+        default: "",
+        help: "Password for NATS",
+    },
+    Setting {
+        variable: "METRICS_NATS_TOKEN",
+        flag: "nats-token",
+        value: "TOKEN",
+        default: "",
+        help: "Token for NATS, in place of user and password",
+    },
+    Setting {
+        variable: "METRICS_NATS_CREDENTIALS",
+        flag: "nats-credentials",
+        value: "FILE",
+        default: "",
+        help: "Credentials file for NATS, as `nsc` writes it, in place of user and password",
+    },
+    Setting {
+        variable: "METRICS_NATS_CA",
+        flag: "nats-ca",
+        value: "FILE",
+        default: "",
+        help: "Certificate authorities (PEM) by which servers of NATS are known, in place of the system's",
+    },
+    Setting {
+        variable: "METRICS_NATS_CERT",
+        flag: "nats-cert",
+        value: "FILE",
+        default: "",
+        help: "Certificate (PEM) that is shown to NATS, with METRICS_NATS_KEY",
+    },
+    Setting {
+        variable: "METRICS_NATS_KEY",
+        flag: "nats-key",
+        value: "FILE",
+        default: "",
+        help: "Private key (PEM) of that certificate",
     },
     Setting {
         variable: "METRICS_SHUTDOWN_TIMEOUT",

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -131,6 +132,39 @@ impl Lines {
         self.names.truncate(mark.names);
         self.count = mark.count;
         self.names_from = mark.names_from;
+    }
+
+    /// Appends a line that some node of a fleet has stored, with where it is from; whether it is one of our own shape, as
+    /// otherwise nothing changes. A number that it begins with is left out: it counts another log's lines.
+    pub fn push_of_node(&mut self, line: &[u8], node: &str, at: impl fmt::Display) -> bool {
+        let line = line.trim_ascii();
+        let Some(event) = Some(line)
+            .filter(|line| line.last() == Some(&b'}') && TORN.find(line).is_none())
+            .and_then(StoredEvent::of_own_line)
+        else {
+            return false;
+        };
+        let (Cow::Borrowed(name), Some(minute)) =
+            (&event.name, event.stamp.as_deref().and_then(time::minute_of_text))
+        else {
+            return false;
+        };
+        let body = match line.strip_prefix(b"{\"seq\":") {
+            Some(numbered) => {
+                let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                &numbered[digits + 1..]
+            }
+            None => &line[1..],
+        };
+        self.bytes.push(b'{');
+        // Both are parts of `line`: the name lies as far behind the body's first byte here as there.
+        let name_at = self.bytes.len() + (name.as_ptr().addr() - body.as_ptr().addr());
+        let name_len = name.len();
+        self.bytes.extend_from_slice(&body[..body.len() - 1]);
+        write!(self.bytes, ",\"node\":\"{node}\",\"at\":\"{at}\"}}\n").expect("a vector takes everything");
+        self.count += 1;
+        self.count_name(name_at, name_len, minute);
+        true
     }
 
     /// Appends the line of an event, unless it is longer than `line_bytes_max`: then nothing changes and
@@ -446,6 +480,17 @@ impl<'l> StoredEvent<'l> {
     }
 }
 
+/// Which node a line of a fleet's log is from, and where it lay there; `None` for a line that some node has stored itself. Its
+/// last two members say so, and no line of ours can end like that otherwise: `user_agent` is the last one there.
+pub fn origin_of_line(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = line.trim_ascii_end().strip_suffix(b"\"}")?;
+    let at = memchr::memrchr(b'"', rest)?;
+    let rest_of_at = rest[..at].strip_suffix(b"\",\"at\":")?;
+    let node = memchr::memrchr(b'"', rest_of_at)?;
+    rest_of_at[..node].strip_suffix(b",\"node\":")?;
+    Some((&rest_of_at[node + 1..], &rest[at + 1..]))
+}
+
 /// A name or an id as lines spell it: JSON text without the quotes.
 pub fn spelt(text: &str) -> Box<[u8]> {
     let mut out = Vec::with_capacity(text.len());
@@ -546,5 +591,61 @@ impl<'de> Visitor<'de> for MemberVisitor<'_> {
             }
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"visitor_id":"visitor","event":"a\"b","timestamp":"2026-11-22T21:15:30Z","metadata":{"at":"1"},"user_agent":"x\",\"node\":\"y"}"#;
+
+    #[test]
+    fn a_line_of_a_node_says_where_it_is_from_and_is_counted_by_its_name() {
+        let mut lines = Lines::new();
+        let numbered = LINE.replacen('{', "{\"seq\":17,", 1);
+        assert!(lines.push_of_node(LINE.as_bytes(), "eu-1", "5:1:140"));
+        assert!(lines.push_of_node(numbered.as_bytes(), "us-1", "5:1:280"));
+        let text = std::str::from_utf8(lines.bytes()).unwrap();
+        let expected: Vec<_> = [("eu-1", "5:1:140"), ("us-1", "5:1:280")]
+            .iter()
+            .map(|(node, at)| {
+                format!(
+                    "{},\"node\":\"{node}\",\"at\":\"{at}\"}}",
+                    LINE.strip_suffix('}').unwrap()
+                )
+            })
+            .collect();
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(lines.count(), 2);
+        let names: Vec<_> = lines
+            .names()
+            .iter()
+            .map(|entry| (lines.name(entry), entry.count))
+            .collect();
+        assert_eq!(names, [(&br#"a\"b"#[..], 2)]);
+        for (line, (node, at)) in text.lines().zip([("eu-1", "5:1:140"), ("us-1", "5:1:280")]) {
+            assert_eq!(
+                origin_of_line(line.as_bytes()),
+                Some((node.as_bytes(), at.as_bytes()))
+            );
+            assert_eq!(facts_of_line(line.as_bytes()), facts_of_line(LINE.as_bytes()));
+        }
+        assert_eq!(origin_of_line(LINE.as_bytes()), None);
+    }
+
+    #[test]
+    fn what_is_no_line_of_our_own_is_not_taken() {
+        let mut lines = Lines::new();
+        for line in [
+            "",
+            "{}",
+            r#"{"event":"x","torn":true}"#,
+            &LINE.replace(":\"visitor\"", ": \"visitor\""),
+            &LINE.replace("2026", "x"),
+        ] {
+            assert!(!lines.push_of_node(line.as_bytes(), "a", "1:1:1"), "{line}");
+        }
+        assert!(lines.is_empty() && lines.bytes().is_empty());
     }
 }

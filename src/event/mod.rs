@@ -49,7 +49,7 @@ use tape::{TapeReader, is_space};
 use time::StampText;
 
 pub use details::DETAILS_MAX;
-pub use line::{Lines, NameCount, StoredEvent, facts_of_line, spelt};
+pub use line::{Lines, NameCount, StoredEvent, facts_of_line, origin_of_line, spelt};
 pub use time::{NotATime, Timestamp};
 
 /// Most bytes of lines that a batch may have: positions in them have 32 bits.

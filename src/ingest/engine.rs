@@ -27,8 +27,9 @@ use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
 use crate::log::catalog::Catalog;
 use crate::log::cursor::Position;
 use crate::log::fs::{Fs, OsFs};
-use crate::log::keeper::Keeper;
 use crate::log::keeper::archive::ArchiveStatus;
+use crate::log::keeper::hold::HoldStatus;
+use crate::log::keeper::{KeepStatus, Keeper};
 use crate::log::lock::{Lock, LockError};
 use crate::log::mend::mend;
 use crate::log::rescue;
@@ -165,7 +166,7 @@ impl Engine {
             recent,
             status: Status::default(),
             monitor: Monitor::new(&log, journal_path(&config.journal)),
-            archive: Arc::default(),
+            keep: KeepStatus::default(),
             stopping: AtomicBool::new(false),
             giving_up: AtomicBool::new(false),
             journal,
@@ -185,7 +186,7 @@ impl Engine {
             Arc::clone(&fs),
             Arc::clone(&shared.catalog),
             shared.config.keep.clone(),
-            Arc::clone(&shared.archive),
+            shared.keep.clone(),
             {
                 let shared = Arc::clone(&shared);
                 Arc::new(move || shared.journal.write_back())
@@ -382,7 +383,12 @@ impl View {
     /// How the archive is doing, if there is one.
     pub fn archive(&self) -> Option<&ArchiveStatus> {
         let is_configured = self.shared.config.keep.archive.is_some();
-        is_configured.then_some(&*self.shared.archive)
+        is_configured.then_some(&*self.shared.keep.archive)
+    }
+
+    /// What retention has removed before it was shipped.
+    pub fn hold(&self) -> &HoldStatus {
+        &self.shared.keep.hold
     }
 
     /// Whether the counts are not known yet: the live file is being read after the start.

@@ -52,6 +52,7 @@ mod numbered;
 mod preface;
 mod primitives;
 mod producer;
+mod pulse;
 mod recent;
 pub mod recovery;
 mod rotation;
@@ -75,13 +76,14 @@ use crossbeam::utils::CachePadded;
 
 use crate::log::catalog::Catalog;
 use crate::log::keeper::KeepPolicy;
-use crate::log::keeper::archive::ArchiveStatus;
+use crate::log::keeper::KeepStatus;
 pub use counters::{Counters, OTHER, ranked};
 pub use cut::Cut;
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
 pub(crate) use herald::{Herald, Waiter};
 pub use numbered::NUMBER_BYTES_MAX;
 pub use producer::{Acknowledged, Commitment, Producer, Refused};
+pub use pulse::Pulse;
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};
 pub use status::Status;
@@ -178,7 +180,7 @@ struct Shared {
     recent: Recent,
     status: Status,
     monitor: vitals::Monitor,
-    archive: Arc<ArchiveStatus>,
+    keep: KeepStatus,
     /// Stored once by the engine's shutdown: the writer ends when the ring is empty.
     stopping: AtomicBool,
     /// Stored once by the engine's shutdown when time is up: the writer leaves what it cannot write in the journal.

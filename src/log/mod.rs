@@ -38,6 +38,7 @@
 //! disk and fail syncs.
 
 mod backwards;
+pub mod bookmark;
 pub mod catalog;
 pub mod cursor;
 pub mod fs;

@@ -5,6 +5,7 @@
 //! - which events of a minute lie on which side of a time that cuts it: the file is read, if it has such a minute, for
 //!   that minute only, and no further than its last event;
 //! - minutes at all, where there were too many of them: the file is read;
+//! - which nodes of a fleet events are from: the file is read where nodes are asked for;
 //! - names that came after the bound on names, which it has together under [`OTHER`]: the file is read when such a name
 //!   is asked for. Where no name is asked for they stay together.
 //!
@@ -15,7 +16,7 @@ use std::collections::HashMap;
 
 use super::files::{Gaps, Part};
 use super::readers::{Limit, Stop};
-use crate::event::{StoredEvent, Timestamp};
+use crate::event::{StoredEvent, Timestamp, origin_of_line};
 use crate::ingest::{OTHER, ranked};
 use crate::log::summary::{NameCounts, Summary};
 
@@ -36,6 +37,29 @@ pub struct Ask {
     pub since: Option<Timestamp>,
     /// Before that time.
     pub until: Option<Timestamp>,
+    /// The nodes of a fleet that they are from; `None`: all.
+    pub nodes: Option<Nodes>,
+}
+
+/// Nodes of a fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes(Vec<String>);
+
+impl Nodes {
+    /// Those with these names.
+    pub fn new(names: Vec<String>) -> Nodes {
+        Nodes(names)
+    }
+
+    /// Whether one of them has that name.
+    pub fn has(&self, node: &[u8]) -> bool {
+        self.0.iter().any(|name| name.as_bytes() == node)
+    }
+
+    /// Whether a line of the log is from one of them.
+    pub fn has_line(&self, line: &[u8]) -> bool {
+        origin_of_line(line).is_some_and(|(node, _)| self.has(node))
+    }
 }
 
 /// The time that is asked for, in minutes.
@@ -57,6 +81,11 @@ impl Ask {
     /// Whether that event is asked for.
     pub fn wants(&self, event: &StoredEvent<'_>) -> bool {
         self.wants_name(&event.name) && (!self.is_timed() || event.at().is_some_and(|at| self.wants_time(at)))
+    }
+
+    /// Whether that line, which has that event, is asked for.
+    pub fn wants_line(&self, line: &[u8], event: &StoredEvent<'_>) -> bool {
+        self.wants(event) && self.nodes.as_ref().is_none_or(|nodes| nodes.has_line(line))
     }
 
     /// Whether that time is asked for.
@@ -126,6 +155,9 @@ pub(super) fn count(
     if summary.events == 0 || !ask.reaches(summary) {
         return Ok(());
     }
+    if ask.nodes.is_some() {
+        return count_by_reading(part, ask, (limit, gaps), each);
+    }
     limit.spend(NAME_COST * summary.counts.len())?;
     let minutes = ask.minutes();
     // Events of minutes that are cut; and whether there is more that has to be read.
@@ -177,6 +209,26 @@ pub(super) fn count(
         true => part.read_from_end(limit, gaps, goes_on),
         false => part.read(limit, gaps, |_, line| goes_on(line)),
     }
+}
+
+/// Counts of which summaries know nothing: which nodes events are from.
+fn count_by_reading(
+    part: Part<'_>,
+    ask: &Ask,
+    (limit, gaps): (&Limit, &mut Gaps),
+    each: &mut dyn FnMut(&[u8], &Cells),
+) -> Result<(), Stop> {
+    if !ask.may_have(part.summary()) {
+        return Ok(());
+    }
+    part.read(limit, gaps, |_, line| {
+        let event = StoredEvent::of_line(line).filter(|event| ask.wants_line(line, event));
+        if let Some(event) = event {
+            let minute = event.at().filter(|_| ask.is_timed()).map(Timestamp::minute);
+            each(&event.name, &[(minute, 1)]);
+        }
+        true
+    })
 }
 
 /// Whether fewer events lie behind the minute that is cut than before it.

@@ -14,7 +14,7 @@ use std::io::Write;
 
 use serde_json::value::RawValue;
 
-use super::count::Ask;
+use super::count::{Ask, Nodes};
 use super::files::{Gaps, Log, Part};
 use super::readers::{Limit, Stop};
 use crate::event::{StoredEvent, Timestamp, spelt};
@@ -42,6 +42,8 @@ pub struct Funnel {
     pub since: Timestamp,
     /// Before then.
     pub until: Timestamp,
+    /// From these nodes of a fleet; `None`: from all.
+    pub nodes: Option<Nodes>,
 }
 
 /// When an event was: its time in microseconds, then where in the log it is.
@@ -122,6 +124,7 @@ impl Funnel {
             names: Some(vec![self.steps[step].clone()]),
             since: Some(self.since),
             until: Some(self.until),
+            nodes: self.nodes.clone(),
         }
     }
 }
@@ -139,7 +142,7 @@ fn for_each_event(
             let Some(event) = StoredEvent::of_line(line).filter(|event| ask.wants_name(&event.name)) else {
                 return true;
             };
-            let at = event.at().filter(|at| ask.wants_time(*at));
+            let at = event.at().filter(|_| ask.wants_line(line, &event));
             if let (Some(at), Some(visitor)) = (at, &event.visitor_id) {
                 each(&event, visitor, (at.micros, part.base() + offset));
             }
@@ -329,6 +332,7 @@ mod tests {
             split: split.map(str::to_owned),
             since: Timestamp::parse("2025-10-09T12:00:00Z").unwrap(),
             until: Timestamp::parse("2025-10-09T13:00:00Z").unwrap(),
+            nodes: None,
         };
         let body = funnel(&engine.view(), &asked, &Limit::until(deadline));
         serde_json::from_slice(&body).unwrap()

@@ -44,7 +44,8 @@ pub fn filtered_snapshot(view: &View, ask: &Ask, limit: usize, time: &Limit) -> 
     }
     let mut newest = Vec::new();
     for (part, there) in log.parts().rev().zip(there.into_iter().rev()) {
-        let wants = |line: &[u8]| StoredEvent::of_line(line).is_some_and(|event| ask.wants(&event));
+        let wants =
+            |line: &[u8]| StoredEvent::of_line(line).is_some_and(|event| ask.wants_line(line, &event));
         match part.newest((limit, there), time, &mut gaps, &mut newest, wants) {
             Ok(()) => {}
             Err(Stop::Costly) => return Err(Stop::Costly),

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::count::{Ask, Cells, Totals, count};
+use super::count::{Ask, Cells, Nodes, Totals, count};
 use super::files::{Gaps, Log};
 use super::readers::{Limit, Stop};
 use super::snapshot::put_gap;
@@ -120,14 +120,14 @@ impl Buckets {
     }
 }
 
-/// The time series as JSON, of `names` or, without any, of those at the top and the rest.
+/// The time series as JSON, of `names` or, without any, of those at the top and the rest; from `nodes` only, where there are any.
 ///
 /// # Errors
 /// [`Stop`]: not everything is counted.
 pub fn timeseries(
     view: &View,
     buckets: Buckets,
-    names: Option<Vec<Box<[u8]>>>,
+    (names, nodes): (Option<Vec<Box<[u8]>>>, Option<Nodes>),
     time: &Limit,
 ) -> Result<Vec<u8>, Stop> {
     let log = Log::now(view);
@@ -136,6 +136,7 @@ pub fn timeseries(
         names,
         since: Some(buckets.time(0)),
         until: Some(buckets.time(buckets.count)),
+        nodes,
     };
     let mut rest = None;
     if ask.names.is_none() {

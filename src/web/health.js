@@ -53,6 +53,23 @@ function connections({connections}, lag) {
   return {value: whole(connections ?? 0), note: behind || "open now", kind: lag > 1 << 20 ? "warn" : "none"};
 }
 
+function shipping({ship}) {
+  const {lag_bytes: lag, lag_seconds: seconds, lost_files: lost, connected, error} = ship;
+  const value = lag === null ? "–" : bytes(lag);
+  if (lost) return {value, note: `${whole(lost)} ${lost === 1 ? "file was" : "files were"} gone before being shipped`, kind: "bad"};
+  if (!connected) return {value, note: error ?? "connecting", kind: seconds > 60 ? "bad" : "warn"};
+  return {value, note: seconds > 1 ? `behind by ${whole(seconds)} s` : "the stream is up to date", kind: level(seconds, 60, 3_600)};
+}
+
+function fleet({fleet}) {
+  const {nodes, connected, error, gaps} = fleet;
+  const waiting = nodes.reduce((sum, node) => sum + node.waiting_messages, 0);
+  const value = `${whole(nodes.length)} ${nodes.length === 1 ? "node" : "nodes"}`;
+  if (!connected) return {value, note: error ?? "connecting", kind: "warn"};
+  if (gaps) return {value, note: `${whole(gaps)} ${gaps === 1 ? "gap" : "gaps"} in what they shipped`, kind: "bad"};
+  return {value, note: waiting ? `${whole(waiting)} messages wait` : "up to date", kind: "ok"};
+}
+
 const tiles = new Map();
 
 function tile(name, {value, note, kind, part}) {
@@ -87,6 +104,8 @@ function show(health, lag) {
   tile("Log", log(health));
   tile("Disk free", disk(health));
   tile("Connections", connections(health, lag));
+  if (health.ship) tile("To be shipped", shipping(health));
+  if (health.fleet) tile("Fleet", fleet(health));
 }
 
 /** Each second: `told` gets what the server says, and `lagOf` is asked how far the tail is behind. */

@@ -14,6 +14,7 @@ pub mod log;
 pub mod loop_disk;
 pub mod metrics;
 pub mod moto;
+pub mod nats;
 pub mod oracle;
 pub mod sealed;
 pub mod server;

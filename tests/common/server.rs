@@ -129,6 +129,20 @@ impl Launch {
         child.wait_with_output().expect("the child's output can be read")
     }
 
+    /// Starts a command that goes on, with what it says added to a file in the folder.
+    pub fn spawn(&self, arguments: &[&str], output: &str) -> Child {
+        let output = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(output));
+        let output = output.expect("a file can be made in the folder");
+        self.command(arguments)
+            .stdout(output.try_clone().expect("a descriptor can be copied"))
+            .stderr(output)
+            .spawn()
+            .expect("the binary can be started")
+    }
+
     /// Starts a server and kills it after `pause`, wherever its start is by then.
     pub fn start_and_kill9(&self, pause: Duration) {
         let mut child = self

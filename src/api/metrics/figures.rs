@@ -20,8 +20,10 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::super::Shared;
 use super::super::refusal::by_reason;
 use super::super::route::Route;
+use crate::fleet::FleetStatus;
 use crate::ingest::latency::{BOUNDS_US, Buckets};
 use crate::ingest::vitals::{Disk, Vitals};
+use crate::ship::ShipStatus;
 
 type Written = Result<(), fmt::Error>;
 
@@ -49,6 +51,7 @@ impl Collector for Figures {
         sheet.events(&self.shared)?;
         sheet.journal(&self.shared)?;
         sheet.log(&self.shared)?;
+        sheet.abroad(&self.shared)?;
         sheet.state(&self.shared)?;
         let vitals = self.shared.view.vitals();
         sheet.disks(&vitals)?;
@@ -250,6 +253,104 @@ impl Sheet<'_> {
             )?;
         }
         Ok(())
+    }
+
+    /// What goes on with other machines.
+    fn abroad(&mut self, shared: &Shared) -> Written {
+        if let Some(ship) = &shared.abroad.ship {
+            self.ship(shared, ship)?;
+        }
+        match &shared.abroad.fleet {
+            Some(fleet) => self.fleet(fleet),
+            None => Ok(()),
+        }
+    }
+
+    fn ship(&mut self, shared: &Shared, ship: &ShipStatus) -> Written {
+        let shipped = ship.shipped();
+        self.counter(
+            "floodgate_ship_events",
+            "Events that the stream has acknowledged since the start.",
+            shipped.events,
+        )?;
+        self.counter(
+            "floodgate_ship_bytes",
+            "Bytes of lines that the stream has acknowledged since the start.",
+            shipped.bytes,
+        )?;
+        self.counter(
+            "floodgate_ship_failures",
+            "Times that shipping had to be begun anew.",
+            shipped.failures,
+        )?;
+        self.gauge(
+            "floodgate_ship_connected",
+            "1 while the stream takes what is shipped, as far as is known.",
+            u64::from(ship.is_connected()),
+        )?;
+        if let Some(next) = ship.next() {
+            self.gauge(
+                "floodgate_ship_lag_bytes",
+                "Bytes of the log that the stream has not acknowledged.",
+                shared.view.bytes_behind(next),
+            )?;
+        }
+        self.gauge(
+            "floodgate_ship_lag_seconds",
+            "How long ago the stream had all of the log.",
+            ship.lag_seconds(),
+        )?;
+        let (files, bytes) = shared.view.hold().removed_unshipped();
+        self.counter(
+            "floodgate_ship_lost_files",
+            "Files of the log that were gone before they were shipped.",
+            files.max(shipped.missing_files),
+        )?;
+        self.counter(
+            "floodgate_ship_lost_bytes",
+            "Bytes on the disk of files that retention has removed before they were shipped.",
+            bytes,
+        )
+    }
+
+    fn fleet(&mut self, fleet: &FleetStatus) -> Written {
+        let taken = fleet.taken();
+        let nodes = fleet.nodes();
+        self.gauge(
+            "floodgate_fleet_nodes",
+            "Nodes whose streams are read.",
+            nodes.len() as u64,
+        )?;
+        self.counter(
+            "floodgate_fleet_events",
+            "Events taken from the streams of nodes since the start.",
+            taken.events,
+        )?;
+        self.counter(
+            "floodgate_fleet_duplicates",
+            "Messages that came again, and changed nothing.",
+            taken.duplicates,
+        )?;
+        self.counter(
+            "floodgate_fleet_gaps",
+            "Times that a stream no longer had what came next.",
+            taken.gaps,
+        )?;
+        self.counter(
+            "floodgate_fleet_failures",
+            "Times that reading the streams had to be begun anew.",
+            taken.failures,
+        )?;
+        self.gauge(
+            "floodgate_fleet_connected",
+            "1 while the streams can be read, as far as is known.",
+            u64::from(fleet.is_connected()),
+        )?;
+        self.gauge(
+            "floodgate_fleet_waiting_messages",
+            "Messages in the streams that have not been taken.",
+            nodes.iter().map(|node| node.waiting).sum::<u64>(),
+        )
     }
 
     fn state(&mut self, shared: &Shared) -> Written {

@@ -188,6 +188,15 @@ pub fn event_type() -> ParameterBuilder {
     )
 }
 
+/// The filter of nodes.
+pub fn node() -> ParameterBuilder {
+    repeated(
+        "node",
+        "Only events of this node of a fleet. May be repeated. A server that is no view of a fleet has one: itself.",
+        (0, NAMES_MAX),
+    )
+}
+
 /// What is evaluated from the log.
 pub fn describe(described: &mut Described) {
     described.describe_type::<TimeSeries>();
@@ -203,7 +212,8 @@ fn timeseries(described: &mut Described) {
             "Counts by the events' own time, in buckets without a gap. Without `event` the ten most frequent names, and the \
              others together in `rest`. At most 10,080 buckets; 60 up to now, if nothing is said.",
         ))
-        .parameter(repeated("event", "A name that gets a series of its own. May be repeated.", (0, NAMES_MAX)));
+        .parameter(repeated("event", "A name that gets a series of its own. May be repeated.", (0, NAMES_MAX)))
+        .parameter(node());
     let operation = operation
         .parameters(Some(params::<IntervalQuery>()))
         .parameter(time("since", "Only events from then on, down to the begin of an interval. 60 intervals before the end, if nothing is said."))
@@ -226,7 +236,8 @@ fn funnel(described: &mut Described) {
             "step",
             "The name of an event. Two to ten of them, in their order.",
             (2, STEPS_MAX),
-        ));
+        ))
+        .parameter(node());
     let operation = operation
         .parameters(Some(params::<SplitQuery>()))
         .parameter(time(
@@ -250,7 +261,8 @@ fn stream(described: &mut Described) {
              `Last-Event-ID` nothing is lost and nothing comes twice, over restarts of either side too. `event: gap` tells of \
              events that are left out, among them those behind a place that is not in the log; a comment comes every 15 s.",
         ))
-        .parameter(event_type());
+        .parameter(event_type())
+        .parameter(node());
     let operation = operation
         .parameters(Some(params::<LastEventId>()))
         .parameters(Some(params::<LastEventIdQuery>()));

@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::super::route::Route;
 use super::Facts;
-use super::analysis::{event_type, time};
+use super::analysis::{event_type, node, time};
 use super::document::{
     Described, OPERATING, WRITING, answer, json_of, keyed, open, params, reading, simple, text_header,
     text_of,
@@ -102,6 +102,7 @@ fn snapshot(described: &mut Described, facts: &Facts) {
         .description(Some("Own writes are seen. With a filter, totals and counts are of what matches, over the whole history."))
         .parameter(limit)
         .parameter(event_type())
+        .parameter(node())
         .parameter(since)
         .response("200", answer("The snapshot.", json_of::<Snapshot>()));
     described.path(GET, Route::Behavior.path(), operation, &[401, 403, 422, 429, 503]);

@@ -238,6 +238,12 @@ pub struct Health {
     /// Only with METRICS_ARCHIVE_URL.
     #[schema(required = false)]
     archive: Archive,
+    /// Only with METRICS_SHIP_URL.
+    #[schema(required = false)]
+    ship: Shipping,
+    /// Only with METRICS_FROM.
+    #[schema(required = false)]
+    fleet: FleetView,
     /// Only with METRICS_ACCESS_LOG.
     #[schema(required = false)]
     access_log: AccessLog,
@@ -329,6 +335,72 @@ struct Archive {
     waiting_bytes: u64,
     #[schema(required)]
     error: Option<String>,
+}
+
+/// How the log is shipped.
+#[derive(ToSchema)]
+struct Shipping {
+    /// Whether the stream takes what is shipped, as far as is known.
+    connected: bool,
+    /// Everything before that place of the log is in the stream; `null` as long as it has not been asked.
+    #[schema(required)]
+    position: Option<String>,
+    /// What the stream has not acknowledged yet.
+    #[schema(required, minimum = 0)]
+    lag_bytes: Option<u64>,
+    /// How long ago the stream had all of the log.
+    #[schema(minimum = 0)]
+    lag_seconds: u64,
+    /// Since the start.
+    #[schema(minimum = 0)]
+    events: u64,
+    /// Times that it had to be begun anew.
+    #[schema(minimum = 0)]
+    failures: u64,
+    /// Files that were gone before they were shipped.
+    #[schema(minimum = 0)]
+    lost_files: u64,
+    /// What retention has removed of those, on the disk.
+    #[schema(minimum = 0)]
+    lost_bytes: u64,
+    /// Why nothing is shipped.
+    #[schema(required)]
+    error: Option<String>,
+}
+
+/// The view of a fleet.
+#[derive(ToSchema)]
+struct FleetView {
+    /// Whether the streams can be read, as far as is known.
+    connected: bool,
+    nodes: Vec<FleetNode>,
+    /// Events that were taken since the start.
+    #[schema(minimum = 0)]
+    events: u64,
+    /// Messages that came again, and changed nothing.
+    #[schema(minimum = 0)]
+    duplicates: u64,
+    /// Times that what came next was not in a stream any more.
+    #[schema(minimum = 0)]
+    gaps: u64,
+    /// Times that reading had to be begun anew.
+    #[schema(minimum = 0)]
+    failures: u64,
+    /// Why nothing is read.
+    #[schema(required)]
+    error: Option<String>,
+}
+
+/// A node whose stream is read.
+#[derive(ToSchema)]
+struct FleetNode {
+    node: String,
+    /// Behind the last line that was taken, in that node's log.
+    #[schema(required)]
+    position: Option<String>,
+    /// In its stream, and not given out yet.
+    #[schema(minimum = 0)]
+    waiting_messages: u64,
 }
 
 /// The access log.

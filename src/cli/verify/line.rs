@@ -27,7 +27,7 @@ pub struct Fault {
     pub what: String,
 }
 
-/// The keys of an event, in their order; `seq` may come before them.
+/// The keys of an event, in their order; `seq` may come before them, and in the log of a whole fleet `node` and `at` come behind.
 const KEYS: [&str; 5] = ["visitor_id", "event", "timestamp", "metadata", "user_agent"];
 
 /// Checks a line, which comes without its newline. White space between its tokens is allowed: other programs write some.
@@ -101,8 +101,16 @@ impl<'de> Visitor<'de> for EventVisitor {
             }
             next = match KEYS.get(at + 1) {
                 Some(key) => map.next_key_seed(KeyIs(key, None))?,
-                None => map.next_key_seed(NoKey)?.map(|()| false),
+                None => map.next_key_seed(NodeOrNone)?.map(|()| false),
             };
+        }
+        if next.is_some() {
+            map.next_value_seed(Text(|_: &str| Ok::<(), &str>(())))?;
+            if map.next_key_seed(KeyIs("at", None))?.is_none() {
+                return Err(M::Error::custom("the key \"at\" is missing"));
+            }
+            map.next_value_seed(Text(|_: &str| Ok::<(), &str>(())))?;
+            map.next_key_seed(NoKey)?;
         }
         Ok(seq)
     }
@@ -137,6 +145,20 @@ impl Visitor<'_> for KeyIs {
                 self.0
             )))
         }
+    }
+}
+
+/// Where no key may be but `node`.
+struct NodeOrNone;
+
+impl<'de> DeserializeSeed<'de> for NodeOrNone {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(Text(|text: &str| match text {
+            "node" => Ok(()),
+            _ => Err(format!("the key {text:?} is one too many")),
+        }))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::blocks::BLOCK_BYTES;
-use super::super::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Outcome, Refused};
+use super::super::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Outcome, Pulse, Refused};
 use super::engine::assert_conserved;
 use super::{PATIENCE, config, line_of, split, store, until};
 use crate::log::fs::Fs;
@@ -391,4 +391,32 @@ fn a_strangers_file_in_the_logs_place_costs_no_event() {
     assert!(log.starts_with(&theirs));
     assert_eq!(split(&log[theirs.len()..]), ours);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+}
+
+#[test]
+fn the_pulse_of_a_writer_that_hangs_is_not_felt_and_a_disk_that_is_full_is_no_hanging() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    let mut pulse = Pulse::of(&engine.view()).with_patience(Duration::ZERO);
+    let look = Duration::from_millis(100);
+    assert!(pulse.is_felt(PATIENCE), "an idle engine");
+    produce(&engine.entrance(), 1, 1, Level::Written);
+    // Who changes the faults keeps everybody else out of the file system.
+    fs.set(|_| {
+        produce(&engine.entrance(), 2, 1, Level::Journaled);
+        until(|| !pulse.is_felt(look));
+    });
+    until(|| pulse.is_felt(look));
+    assert!(pulse.is_felt(PATIENCE), "it goes on");
+    fs.set(|faults| faults.space = Some(0));
+    produce(&engine.entrance(), 3, 1, Level::Journaled);
+    until(|| engine.view().status().is_log_failing());
+    for _ in 0..5 {
+        assert!(pulse.is_felt(look), "a restart would not mend a full disk");
+    }
+    fs.set(|faults| faults.space = None);
+    assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
+    pulse.is_felt(PATIENCE);
 }

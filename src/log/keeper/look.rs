@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use super::hold::Unshipped;
 use super::stock::{self, Held};
 use super::{HOUR, LOOK_EVERY, LOOK_SHARE, Work};
 use crate::failpoint;
@@ -72,7 +73,7 @@ impl Work {
         };
         let waiting = || held.iter().filter(|file| !self.archived.contains(&file.id));
         let bytes = waiting().map(|file| file.bytes).sum();
-        self.status.set_waiting(waiting().count() as u64, bytes);
+        self.status.archive.set_waiting(waiting().count() as u64, bytes);
         if uploader.busy_with.is_some() {
             return;
         }
@@ -112,6 +113,7 @@ impl Work {
         if !self.policy.retention.is_limited() {
             return;
         }
+        self.unshipped = Unshipped::look(self.policy.hold, &*self.fs, self.catalog.family(), held);
         let surplus = self
             .policy
             .retention
@@ -128,12 +130,16 @@ impl Work {
             let id = goes.file.id;
             if goes.is_needed {
                 let is_silent = told.get(&id).is_some_and(|then| then.elapsed() < HOUR);
-                if !is_silent && !self.is_archived(id) {
+                let what_for = match self.is_archived(id) {
+                    false => Some("archived"),
+                    true => self.unshipped.is_held(id.number).then_some("shipped"),
+                };
+                if let Some(what_for) = what_for.filter(|_| !is_silent) {
                     told.insert(id, Instant::now());
                     tracing::warn!(
                         file = %self.catalog.family().file_name(id).display(),
                         because_of = goes.reason.setting(),
-                        "a file of the log should be removed and stays: it is not archived yet"
+                        "a file of the log should be removed and stays: it is not {what_for} yet"
                     );
                 }
                 continue;
@@ -141,6 +147,15 @@ impl Work {
             told.remove(&id);
             let file = self.catalog.family().file_name(goes.file.id);
             match self.remove(goes.file) {
+                Ok(()) if self.unshipped.is_unshipped(id.number) => {
+                    self.status.hold.removed(goes.file.bytes);
+                    tracing::error!(
+                        file = %file.display(),
+                        bytes = goes.file.bytes,
+                        because_of = goes.reason.setting(),
+                        "a file of the log is removed that was not shipped: more is waiting than METRICS_SHIP_HOLD allows"
+                    );
+                }
                 Ok(()) => tracing::info!(
                     file = %file.display(),
                     bytes = goes.file.bytes,
@@ -169,7 +184,11 @@ impl Work {
             .is_some_and(|packer| packer.busy_with == Some(file.id));
         let forgetting = self.forgetting.as_ref();
         let is_forgotten = forgetting.is_none_or(|forgetting| forgetting.is_done(file.id.number));
-        is_counted && !is_being_compressed && is_forgotten && self.is_archived(file.id)
+        is_counted
+            && !is_being_compressed
+            && is_forgotten
+            && self.is_archived(file.id)
+            && !self.unshipped.is_held(file.id.number)
     }
 
     fn remove(&self, file: &Held) -> io::Result<()> {

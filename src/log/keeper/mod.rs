@@ -23,6 +23,7 @@
 pub mod archive;
 pub mod compress;
 pub mod forget;
+pub mod hold;
 mod look;
 mod passing;
 mod restore;
@@ -46,10 +47,10 @@ use super::rescue;
 use super::segment::SegmentId;
 use crate::failpoint;
 use archive::mark::{Intent, Mark, Marks};
-use archive::store::ArchiveUrl;
-use archive::{ArchiveStatus, Archivist, Job, UploadError};
+use archive::{ArchivePolicy, ArchiveStatus, Archivist, Job, UploadError};
 use compress::{CompressError, Compression, Press};
 use forget::{Forgetting, WriteBack};
+use hold::{Hold, HoldStatus, Unshipped};
 use retain::Retention;
 
 /// Time between two looks at the clock.
@@ -77,7 +78,18 @@ pub struct KeepPolicy {
     /// How many of them are kept.
     pub retention: Retention,
     /// Where they are archived; `None`: nowhere.
-    pub archive: Option<ArchiveUrl>,
+    pub archive: Option<ArchivePolicy>,
+    /// How much stays because it is not shipped yet.
+    pub hold: Hold,
+}
+
+/// How the keeper is doing, for those who look.
+#[derive(Clone, Debug, Default)]
+pub struct KeepStatus {
+    /// The archive.
+    pub archive: Arc<ArchiveStatus>,
+    /// What went before it was shipped.
+    pub hold: Arc<HoldStatus>,
 }
 
 enum Order {
@@ -130,7 +142,9 @@ struct Work {
     uploader: Option<Helper<UnboundedSender<Job>>>,
     /// There where files are removed.
     forgetting: Option<Forgetting>,
-    status: Arc<ArchiveStatus>,
+    status: KeepStatus,
+    /// What is still to be shipped, at this look.
+    unshipped: Unshipped,
     /// Files that are safe in the archive.
     archived: HashSet<SegmentId>,
     /// Files that an earlier process began to upload as they were then.
@@ -173,7 +187,7 @@ impl<S> Helper<S> {
 type Spawn<'s> = &'s dyn Fn(&str, Box<dyn FnOnce() + Send>) -> JoinHandle<()>;
 
 impl Keeper {
-    /// Starts the thread, which calls `tick` some times a second, and those that help it, each with `spawn`. How the archive
+    /// Starts the thread, which calls `tick` some times a second, and those that help it, each with `spawn`. How it
     /// is doing can be seen in `status`. `write_back` has the journal written back before files are removed ([`forget`]).
     ///
     /// # Errors
@@ -182,7 +196,7 @@ impl Keeper {
         fs: Arc<dyn Fs>,
         catalog: Arc<Catalog>,
         policy: KeepPolicy,
-        status: Arc<ArchiveStatus>,
+        status: KeepStatus,
         write_back: WriteBack,
         tick: impl FnMut() + Send + 'static,
         spawn: Spawn<'_>,
@@ -191,10 +205,15 @@ impl Keeper {
         let stopping = Arc::new(AtomicBool::new(false));
         let (stopped, see_stopped) = watch::channel(false);
         let uploader = match &policy.archive {
-            Some(url) => {
+            Some(archive) => {
                 let family = catalog.family().clone();
-                let archivist =
-                    Archivist::new(Arc::clone(&fs), family, url, Arc::clone(&status), see_stopped)?;
+                let archivist = Archivist::new(
+                    Arc::clone(&fs),
+                    family,
+                    archive,
+                    Arc::clone(&status.archive),
+                    see_stopped,
+                )?;
                 let (jobs, given) = unbounded_channel();
                 let orders = orders.clone();
                 let done = move |segment, result| {
@@ -244,6 +263,7 @@ impl Keeper {
             uploader,
             forgetting,
             status,
+            unshipped: Unshipped::NOTHING,
             archived: HashSet::new(),
             begun: HashMap::new(),
             foreign: HashMap::new(),
@@ -380,7 +400,11 @@ impl Work {
             fs: &*self.fs,
             family: self.catalog.family(),
         };
-        let url = self.policy.archive.as_ref().map(ArchiveUrl::to_string);
+        let url = self
+            .policy
+            .archive
+            .as_ref()
+            .map(|archive| archive.url.to_string());
         for segment in self.catalog.segments() {
             let id = segment.id();
             if marks.mark(id).is_some() {

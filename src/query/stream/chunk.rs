@@ -2,7 +2,7 @@
 //!
 //! An event is three lines: `id: <position>`, where reading goes on behind it; `data: <the stored line>`; and an empty one.
 
-use super::filter::Filter;
+use super::filter::{Filter, label};
 use crate::event::facts_of_line;
 use crate::log::cursor::{Line, Position};
 
@@ -19,7 +19,7 @@ pub(super) struct Chunk {
     is_complete: bool,
     text: Vec<u8>,
     entries: Vec<Entry>,
-    /// Distinct, in the order of their first events, and how many events have each.
+    /// Labels, distinct, in the order of their first events, and how many events have each.
     names: Vec<(Box<[u8]>, usize)>,
 }
 
@@ -51,7 +51,7 @@ impl Chunk {
         (self.text.len() * count).div_ceil(self.events().max(1))
     }
 
-    /// The names that it has.
+    /// The labels that it has: names and, in the log of a fleet, nodes.
     pub fn names(&self) -> impl Iterator<Item = &Box<[u8]>> {
         self.names.iter().map(|(name, _)| name)
     }
@@ -152,13 +152,14 @@ impl Builder {
         let Some(facts) = facts_of_line(line.bytes) else {
             return;
         };
-        if !filter.wants(&facts.name) {
+        let label = label(&facts.name, line.bytes);
+        if !filter.wants(&label) {
             chunk.is_complete = false;
             return;
         }
-        let known = chunk.names.iter().position(|(name, _)| **name == *facts.name);
+        let known = chunk.names.iter().position(|(name, _)| **name == *label);
         let name = known.unwrap_or_else(|| {
-            chunk.names.push(((&*facts.name).into(), 0));
+            chunk.names.push(((&*label).into(), 0));
             chunk.names.len() - 1
         });
         chunk.names[name].1 += 1;

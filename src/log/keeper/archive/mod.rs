@@ -11,6 +11,8 @@
 //!
 //! **After a crash** the same question is asked first: an object that is there and whole is marked and not uploaded again.
 //! An object of that name that is something else is never replaced: that is another log's, and the log says so.
+//! What was begun under one key goes on under it, also where the [layout] or the node's name is another one by now; and where
+//! nothing is noted any more (a mark that is damaged) the key of the other layout is asked for, too.
 //! Parts of an upload that was cut off are removed by the name that was noted before the first of them.
 //!
 //! **Owner.** The thread `floodgate-arch`, somewhat below the usual priority, with a runtime for the client of its own.
@@ -20,6 +22,7 @@
 //! **When the store fails** it is tried again for as long as it takes, after pauses that grow to `PAUSE_MAX`; the log says so
 //! once, and once when it is over, and health shows the error and how much is waiting. Nothing that waits is removed.
 
+pub mod layout;
 pub mod mark;
 pub mod store;
 
@@ -39,7 +42,8 @@ use crate::event::Timestamp;
 use crate::failpoint;
 use crate::log::catalog::Segment;
 use crate::log::fs::Fs;
-use crate::log::segment::Family;
+use crate::log::segment::{Family, SegmentId};
+use layout::Layout;
 use mark::{Intent, Mark, Marks};
 use store::{ArchiveUrl, Store};
 
@@ -79,6 +83,17 @@ impl ArchiveStatus {
     fn set_error(&self, error: Option<String>) {
         *self.error.lock().expect("no holder of this lock panics") = error;
     }
+}
+
+/// Where sealed files are archived, and how.
+#[derive(Clone, Debug)]
+pub struct ArchivePolicy {
+    /// The store.
+    pub url: ArchiveUrl,
+    /// The keys in it.
+    pub layout: Layout,
+    /// The name of this node, which is part of keys.
+    pub node: String,
 }
 
 /// A file to be uploaded.
@@ -135,6 +150,8 @@ pub(super) struct Archivist {
     fs: Arc<dyn Fs>,
     family: Family,
     url: String,
+    layout: Layout,
+    node: String,
     store: Store,
     runtime: Runtime,
     status: Arc<ArchiveStatus>,
@@ -150,7 +167,7 @@ impl Archivist {
     pub fn new(
         fs: Arc<dyn Fs>,
         family: Family,
-        url: &ArchiveUrl,
+        policy: &ArchivePolicy,
         status: Arc<ArchiveStatus>,
         stopped: watch::Receiver<bool>,
     ) -> Result<Archivist, String> {
@@ -163,8 +180,10 @@ impl Archivist {
         Ok(Archivist {
             fs,
             family,
-            url: url.to_string(),
-            store: Store::open(url)?,
+            url: policy.url.to_string(),
+            layout: policy.layout,
+            node: policy.node.clone(),
+            store: Store::open(&policy.url)?,
             runtime,
             status,
             stopped,
@@ -248,14 +267,14 @@ impl Archivist {
             true => self.family.compressed(id),
             false => self.family.plain(id),
         };
-        let key = self
-            .store
-            .key(&path.file_name().unwrap_or_default().to_string_lossy());
-        let mut intent = Intent::new(self.url.clone(), key.to_string(), job.is_compressed);
-        if let Some(earlier) = marks.intent(id).filter(|earlier| earlier.url == self.url) {
-            self.abort(&earlier)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let earlier = marks.intent(id).filter(|earlier| earlier.url == self.url);
+        if let Some(earlier) = &earlier {
+            self.abort(earlier)?;
         }
-        if let Some(there) = self.look(&key)? {
+        let (key, there) = self.find(job, &name, earlier.as_ref())?;
+        let mut intent = Intent::new(self.url.clone(), key.to_string(), job.is_compressed);
+        if let Some(there) = there {
             if !self.is_whole(&key, &there, job)? {
                 return Err(UploadError::Foreign(intent.key));
             }
@@ -293,12 +312,41 @@ impl Archivist {
         Ok(mark)
     }
 
+    /// The key of a file, and what is there already. Never a second key for a file that has one, whatever the settings say by
+    /// now: what was begun keeps its key, and of a file of which nothing is noted the other layout's key is looked at, too.
+    fn find(
+        &self,
+        job: &Job,
+        name: &str,
+        earlier: Option<&Intent>,
+    ) -> Result<(Key, Option<ObjectMeta>), UploadError> {
+        let begun = earlier.filter(|earlier| earlier.is_compressed == job.is_compressed);
+        if let Some(key) = begun.and_then(|begun| Key::parse(&begun.key).ok()) {
+            let there = self.look(&key)?;
+            return Ok((key, there));
+        }
+        let id: SegmentId = job.segment.id();
+        let key_in = |layout: Layout| layout.key(self.store.prefix(), &self.node, id, name);
+        let key = key_in(self.layout);
+        let there = self.look(&key)?;
+        if there.is_none() {
+            let other = key_in(self.layout.other());
+            if let Some(there) = self.look(&other)?
+                && self.is_whole(&other, &there, job)?
+            {
+                return Ok((other, Some(there)));
+            }
+        }
+        Ok((key, there))
+    }
+
     /// Removes the parts of an upload that was cut off.
     fn abort(&self, intent: &Intent) -> Result<(), UploadError> {
         let (Some(parts), Some(upload)) = (&self.store.parts, &intent.upload) else {
             return Ok(());
         };
-        match self.ask(parts.abort_multipart(&Key::from(intent.key.as_str()), upload)) {
+        let key = Key::parse(&intent.key).unwrap_or_default();
+        match self.ask(parts.abort_multipart(&key, upload)) {
             Err(UploadError::Stopping) => Err(UploadError::Stopping),
             // It was completed or is gone already; if not, the store's own rules for such parts have to do.
             Err(error) => {
@@ -439,7 +487,6 @@ impl Read for ObjectReader<'_> {
 mod tests {
     use super::*;
     use crate::log::fs::OsFs;
-    use crate::log::segment::SegmentId;
     use crate::log::summary::Tally;
     use std::path::Path;
 
@@ -462,6 +509,8 @@ mod tests {
                 fs: Arc::new(OsFs),
                 family: Family::of(&directory.path().join("metrics.jsonl")),
                 url: "s3://bucket/logs".into(),
+                layout: Layout::Flat,
+                node: "web-1".into(),
                 store: store(directory.path()),
                 runtime: tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -500,6 +549,22 @@ mod tests {
             }
         }
 
+        /// The keys that there are, in order.
+        fn keys(&self) -> Vec<String> {
+            let listed = self.archivist.store.objects.list_with_delimiter(None);
+            let mut left = vec![self.archivist.ask(listed).unwrap()];
+            let mut keys = Vec::new();
+            while let Some(found) = left.pop() {
+                keys.extend(found.objects.iter().map(|object| object.location.to_string()));
+                for prefix in &found.common_prefixes {
+                    let listed = self.archivist.store.objects.list_with_delimiter(Some(prefix));
+                    left.push(self.archivist.ask(listed).unwrap());
+                }
+            }
+            keys.sort();
+            keys
+        }
+
         fn object(&self, key: &str) -> Option<Vec<u8>> {
             let store = &self.archivist.store.objects;
             let object = async { store.get(&Key::from(key)).await?.bytes().await };
@@ -514,6 +579,7 @@ mod tests {
         }
     }
 
+    const PARTITIONED: &str = "logs/date=2001-09-09/node=web-1/metrics-20010909T014640Z-000001.jsonl";
     const PLAIN: &str = "logs/metrics-20010909T014640Z-000001.jsonl";
 
     fn packed_key() -> String {
@@ -569,6 +635,56 @@ mod tests {
             assert_eq!(bench.archivist.upload(&job).unwrap().etag, first.etag);
             assert_eq!(bench.marks().mark(ID).unwrap().etag, first.etag);
         }
+    }
+
+    #[test]
+    fn a_file_keeps_its_one_key_whatever_the_layout_is_by_now() {
+        for (before, key) in [(Layout::Flat, PLAIN), (Layout::Partitioned, PARTITIONED)] {
+            // What is noted of it: the beginning, nothing but the object itself, the end.
+            for left in ["begun", "object", "marked"] {
+                let mut bench = Bench::new(|_| Store::in_memory());
+                bench.archivist.layout = before;
+                let job = bench.seal(&lines(), false);
+                let first = bench.archivist.upload(&job).unwrap();
+                assert_eq!(first.key, key);
+                let mark = bench.archivist.family.beside(ID, ".archived.json");
+                match left {
+                    "begun" => {
+                        let intent = Intent::new(bench.archivist.url.clone(), key.into(), false);
+                        bench.marks().begin(ID, &intent).unwrap();
+                        std::fs::remove_file(mark).unwrap();
+                        // Then the name of the node does not matter either.
+                        bench.archivist.node = "web-2".into();
+                    }
+                    "object" => std::fs::write(mark, "{").unwrap(),
+                    _ => assert!(bench.marks().mark(ID).is_some()),
+                }
+                bench.archivist.layout = before.other();
+                assert_eq!(bench.archivist.upload(&job).unwrap().etag, first.etag, "{left}");
+                assert_eq!(bench.keys(), [key], "{left}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_upload_that_was_begun_is_finished_under_its_key() {
+        let mut bench = Bench::new(|_| Store::in_memory());
+        let job = bench.seal(&lines(), false);
+        let intent = Intent::new(bench.archivist.url.clone(), PLAIN.into(), false);
+        bench.marks().begin(ID, &intent).unwrap();
+        bench.archivist.layout = Layout::Partitioned;
+        assert_eq!(bench.archivist.upload(&job).unwrap().key, PLAIN);
+        assert_eq!(bench.keys(), [PLAIN]);
+    }
+
+    #[test]
+    fn what_is_something_else_under_the_other_layout_does_not_matter() {
+        let mut bench = Bench::new(|_| Store::in_memory());
+        let job = bench.seal(&lines(), false);
+        bench.archivist.layout = Layout::Partitioned;
+        bench.put(PLAIN, b"theirs");
+        assert_eq!(bench.archivist.upload(&job).unwrap().key, PARTITIONED);
+        assert_eq!(bench.object(PLAIN).unwrap(), b"theirs");
     }
 
     #[test]

@@ -176,9 +176,9 @@ impl Store {
         }
     }
 
-    /// The key of the file with that name.
-    pub fn key(&self, name: &str) -> Key {
-        self.prefix.clone().join(name)
+    /// What all keys begin with.
+    pub fn prefix(&self) -> &Key {
+        &self.prefix
     }
 
     /// Removes what an upload that was cut off has left in a folder: `key#1` and so on.

@@ -1,0 +1,315 @@
+//! One connection's work: which streams there are, a consumer on each, and their messages, taken in turn.
+//!
+//! A task for each node pulls its messages and hands them over through a short queue; the session takes what is there, commits it
+//! at once for all nodes, and acknowledges of each node the last message, which stands for those before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{AckKind, Message};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::FleetPolicy;
+use super::status::FleetStatus;
+use super::take::{Fate, Taker};
+use crate::ship::link::{ANSWER_TIMEOUT, Link, chain};
+use crate::ship::names::{Address, SPAN, Span, name};
+
+/// How often it is looked whether there are streams of other nodes.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Nodes whose streams are read at the most.
+const NODES_MAX: usize = 1_000;
+/// Messages of a node that are on their way: of packed ones 16 MiB.
+const AHEAD: usize = 64;
+/// Messages that wait to be taken, over all nodes.
+const QUEUE: usize = 64;
+/// After which time a message that was not acknowledged comes again.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// Why a connection's work has ended.
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// A stream is to be read from another place.
+    Reset,
+    /// Something that may pass by itself.
+    Failed(String),
+}
+
+/// What one connection does.
+pub struct Session<'s> {
+    pub policy: &'s FleetPolicy,
+    /// What our consumers are called.
+    pub consumer: String,
+    pub status: &'s FleetStatus,
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A message, or why there are no more of a node.
+type Parcel = (String, Result<Message, String>);
+
+struct Work<'s> {
+    session: &'s Session<'s>,
+    link: Link,
+    parcels: mpsc::Sender<Parcel>,
+    tasks: JoinSet<()>,
+    known: BTreeSet<String>,
+    /// The number of the last message taken of each node, in this session.
+    sequences: BTreeMap<String, u64>,
+    /// The last message of each node that is taken and not acknowledged.
+    taken: BTreeMap<String, Message>,
+}
+
+impl Session<'_> {
+    /// Works until that is over.
+    pub async fn run(&self, taker: &mut Taker) -> End {
+        let mut stop = self.stop.clone();
+        let name = format!("floodgate {}", self.consumer);
+        let link = tokio::select! {
+            link = Link::open(&self.policy.access, &name, 1) => link,
+            _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+        };
+        let link = match link {
+            Ok(link) => link,
+            Err(error) => return End::Failed(error),
+        };
+        let (parcels, mut inbox) = mpsc::channel(QUEUE);
+        let mut work = Work {
+            session: self,
+            link,
+            parcels,
+            tasks: JoinSet::new(),
+            known: BTreeSet::new(),
+            sequences: BTreeMap::new(),
+            taken: BTreeMap::new(),
+        };
+        let mut next_look = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+                () = work.link.lost() => return End::Failed("the connection to NATS is lost".into()),
+                () = sleep_until(next_look) => {
+                    if let Err(error) = work.look(taker).await {
+                        return End::Failed(error);
+                    }
+                    self.status.connected();
+                    next_look = Instant::now() + LOOK_EVERY;
+                }
+                parcel = inbox.recv() => {
+                    let mut next = parcel;
+                    while let Some((node, message)) = next {
+                        if let Err(end) = work.take(taker, node, message).await {
+                            return end;
+                        }
+                        next = if taker.is_full() { None } else { inbox.try_recv().ok() };
+                    }
+                    if let Err(error) = work.settle(taker).await {
+                        return End::Failed(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Looks for streams that are not read yet.
+    async fn look(&mut self, taker: &Taker) -> Result<(), String> {
+        let fleet = &self.session.policy.fleet;
+        let names = self.link.jetstream.stream_names().try_collect::<Vec<_>>();
+        let names = timeout(ANSWER_TIMEOUT, names)
+            .await
+            .map_err(|_| "the streams are not told".to_owned())?
+            .map_err(|error| format!("the streams are not told: {}", chain(&error)))?;
+        let nodes = names
+            .iter()
+            .filter_map(|stream| stream.strip_prefix(fleet.as_str())?.strip_prefix('-'));
+        for node in nodes {
+            if self.known.contains(node) || name(node).is_err() {
+                continue;
+            }
+            if self.known.len() == NODES_MAX {
+                tracing::warn!(nodes = NODES_MAX, "there are more nodes than are read");
+                break;
+            }
+            if self.begin(node, taker).await? {
+                self.known.insert(node.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read a node's stream; whether it is one.
+    async fn begin(&mut self, node: &str, taker: &Taker) -> Result<bool, String> {
+        let address = Address {
+            fleet: self.session.policy.fleet.clone(),
+            node: node.to_owned(),
+        };
+        let failed = |error: &dyn std::error::Error| {
+            format!("the stream {} cannot be read: {}", address.stream(), chain(error))
+        };
+        let stream = self
+            .link
+            .jetstream
+            .get_stream(address.stream())
+            .await
+            .map_err(|error| failed(&error))?;
+        if stream.cached_info().config.subjects != [address.subjects()] {
+            return Ok(false);
+        }
+        let config = config(&self.session.consumer, DeliverPolicy::All);
+        let consumer = stream
+            .get_or_create_consumer(&self.session.consumer, config)
+            .await;
+        let consumer = consumer.map_err(|error| failed(&error))?;
+        let position = taker.mark(node).map(|mark| mark.at.to_string());
+        self.session
+            .status
+            .node(node, position, consumer.cached_info().num_pending);
+        tracing::info!(node, "reading the stream of a node");
+        self.tasks
+            .spawn(pull(node.to_owned(), consumer, self.parcels.clone()));
+        Ok(true)
+    }
+
+    async fn take(
+        &mut self,
+        taker: &mut Taker,
+        node: String,
+        message: Result<Message, String>,
+    ) -> Result<(), End> {
+        let message = message.map_err(End::Failed)?;
+        let (sequence, waiting) = match message.info() {
+            Ok(info) => (info.stream_sequence, info.pending),
+            Err(error) => return Err(End::Failed(format!("a message says not what it is: {error}"))),
+        };
+        let span = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(SPAN)?.as_str().parse::<Span>().ok());
+        let Some(span) = span else {
+            tracing::error!(node, sequence, "a message is not from Floodgate; it is left out");
+            self.taken.insert(node, message);
+            return Ok(());
+        };
+        match taker.take(&node, &span, &message.payload, false) {
+            Fate::Taken | Fate::Duplicate => {}
+            // Nothing lies between: they are not in the stream any more.
+            Fate::Early
+                if self.is_first_left(&node, sequence).await.map_err(End::Failed)?
+                    || taker.is_given_up(&node) =>
+            {
+                taker.take(&node, &span, &message.payload, true);
+            }
+            Fate::Early => {
+                self.reset(&node).await.map_err(End::Failed)?;
+                return Err(End::Reset);
+            }
+        }
+        let position = taker.mark(&node).map(|mark| mark.at.to_string());
+        self.session.status.node(&node, position, waiting);
+        self.sequences.insert(node.clone(), sequence);
+        self.taken.insert(node, message);
+        Ok(())
+    }
+
+    /// Whether the stream has nothing any more between what was taken and that message.
+    async fn is_first_left(&self, node: &str, sequence: u64) -> Result<bool, String> {
+        if self.sequences.get(node) == Some(&(sequence - 1)) {
+            return Ok(true);
+        }
+        let stream = self.stream(node).await?;
+        let info = stream
+            .get_info()
+            .await
+            .map_err(|error| format!("the stream of {node} says nothing: {}", chain(&error)))?;
+        Ok(info.state.first_sequence >= sequence)
+    }
+
+    /// Has a node's stream be read again from behind what was taken, or from its beginning where that is not known.
+    async fn reset(&mut self, node: &str) -> Result<(), String> {
+        let policy = match self.sequences.get(node) {
+            Some(last) => DeliverPolicy::ByStartSequence {
+                start_sequence: last + 1,
+            },
+            None => DeliverPolicy::All,
+        };
+        tracing::warn!(
+            node,
+            ?policy,
+            "messages have come out of turn; the stream is read again"
+        );
+        let failed = |error: &dyn std::error::Error| {
+            format!("the stream of {node} cannot be read again: {}", chain(error))
+        };
+        let stream = self.stream(node).await?;
+        stream
+            .delete_consumer(&self.session.consumer)
+            .await
+            .map_err(|error| failed(&error))?;
+        let config = config(&self.session.consumer, policy);
+        stream
+            .create_consumer(config)
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    async fn stream(&self, node: &str) -> Result<Stream, String> {
+        let stream = format!("{}-{node}", self.session.policy.fleet);
+        let found = self.link.jetstream.get_stream(&stream).await;
+        found.map_err(|error| format!("the stream {stream} cannot be read: {}", chain(&error)))
+    }
+
+    /// Has the log take what has come, and acknowledges it.
+    async fn settle(&mut self, taker: &mut Taker) -> Result<(), String> {
+        taker.commit()?;
+        for (node, message) in std::mem::take(&mut self.taken) {
+            message
+                .ack_with(AckKind::Ack)
+                .await
+                .map_err(|error| format!("a message of {node} cannot be acknowledged: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn config(name: &str, deliver_policy: DeliverPolicy) -> pull::Config {
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        name: Some(name.to_owned()),
+        ack_policy: AckPolicy::All,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: 4 * AHEAD as i64,
+        deliver_policy,
+        ..pull::Config::default()
+    }
+}
+
+/// Pulls the messages of a node and hands them over, until there are no more or nobody wants them.
+async fn pull(node: String, consumer: Consumer<pull::Config>, parcels: mpsc::Sender<Parcel>) {
+    let failed =
+        |error: &dyn std::error::Error| Err(format!("the stream of {node} cannot be read: {}", chain(error)));
+    let messages = consumer.stream().max_messages_per_batch(AHEAD).messages().await;
+    let mut messages = match messages {
+        Ok(messages) => messages,
+        Err(error) => return drop(parcels.send((node.clone(), failed(&error))).await),
+    };
+    loop {
+        let parcel = match messages.next().await {
+            Some(Ok(message)) => Ok(message),
+            Some(Err(error)) => failed(&error),
+            None => Err(format!("the stream of {node} is not given out any more")),
+        };
+        let is_last = parcel.is_err();
+        if parcels.send((node.clone(), parcel)).await.is_err() || is_last {
+            return;
+        }
+    }
+}

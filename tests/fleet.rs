@@ -1,0 +1,281 @@
+//! Three nodes ship to a cluster of three servers, two by themselves and one by a command beside it, and a fourth one is a view of
+//! all of them. Nodes, the view, that command and servers are killed or stopped for a while, one at a time and under load. In the
+//! end each node's stream holds each line of its log once and in order, with everything that was acknowledged, and so does the
+//! view, whose totals are the sum of the nodes'.
+
+mod common;
+
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use common::http::{BEHAVIOR, HEALTH};
+use common::load::{Books, Load};
+use common::nats::{Cluster, Message};
+use common::server::{Launch, Server};
+use common::{Rng, log};
+use serde_json::Value;
+
+const NAMES: [&str; 3] = ["eu-1", "eu-2", "us-1"];
+const LEVELS: &[&str] = &["", "written", "synced"];
+/// How long the streams may take to have everything once nothing is killed any more: that servers are gone is noticed, and
+/// leaders are chosen, within seconds.
+const SETTLE: Duration = Duration::from_secs(90);
+
+/// A node over many lives.
+struct Node {
+    name: &'static str,
+    launch: Launch,
+    server: Option<Server>,
+    /// Where it is a process of its own.
+    shipper: Option<Child>,
+    ships_itself: bool,
+    books: Books,
+}
+
+impl Node {
+    fn new(folder: &Path, number: usize, url: &str) -> Node {
+        let name = NAMES[number];
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let ships_itself = number > 0;
+        let launch = Launch::new(&folder)
+            .set("METRICS_NODE", name)
+            .set("METRICS_SHIP_PACK", if number == 1 { "off" } else { "on" })
+            .set("METRICS_ROTATE_BYTES", "256KiB")
+            .set("METRICS_ROTATE_REST", "0ms");
+        let launch = match ships_itself {
+            true => launch.set("METRICS_SHIP_URL", url),
+            false => launch,
+        };
+        Node {
+            name,
+            books: Books::new(&launch.log(), false),
+            launch,
+            server: None,
+            shipper: None,
+            ships_itself,
+        }
+    }
+
+    fn run(&mut self) {
+        self.server = Some(self.launch.start());
+    }
+
+    fn run_shipper(&mut self, url: &str) {
+        if !self.ships_itself && self.launch.log().exists() {
+            self.shipper = Some(self.launch.spawn(&["ship", url], "ship.log"));
+        }
+    }
+
+    fn kill_shipper(&mut self) {
+        if let Some(mut shipper) = self.shipper.take() {
+            shipper.kill().unwrap();
+            shipper.wait().unwrap();
+        }
+    }
+
+    fn load(&self, round: u64, seed: u64) -> Load {
+        let server = self.server.as_ref().expect("it runs");
+        Load::start(server.address(), round, seed, LEVELS)
+    }
+
+    fn stream(&self) -> String {
+        format!("metrics-{}", self.name)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill_shipper();
+        if std::thread::panicking() {
+            let path = self.launch.log().with_file_name("ship.log");
+            eprintln!(
+                "--- {}'s shipper:\n{}",
+                self.name,
+                std::fs::read_to_string(path).unwrap_or_default()
+            );
+        }
+    }
+}
+
+/// What is done in a round.
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    KillNode(usize),
+    KillView,
+    KillShipper,
+    KillServer(usize),
+    FreezeServer(usize, Duration),
+}
+
+impl Deed {
+    fn random(rng: &mut Rng) -> Deed {
+        let victim = rng.below(3) as usize;
+        match rng.below(9) {
+            0 | 1 => Deed::KillNode(victim),
+            2 => Deed::KillShipper,
+            3 | 4 => Deed::KillServer(victim),
+            5 | 6 => Deed::KillView,
+            _ => Deed::FreezeServer(victim, Duration::from_millis(rng.below(9_000))),
+        }
+    }
+}
+
+fn play(seed: u64, rounds: u64) {
+    let mut rng = Rng::new(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let mut nats = Cluster::start(folder.path(), 3);
+    let url = nats.url();
+    let mut nodes: Vec<Node> = (0..3)
+        .map(|number| Node::new(folder.path(), number, &url))
+        .collect();
+    nodes.iter_mut().for_each(Node::run);
+    let folder_of_view = folder.path().join("view");
+    std::fs::create_dir_all(&folder_of_view).unwrap();
+    let view_launch = Launch::new(&folder_of_view)
+        .set("METRICS_NODE", "view")
+        .set("METRICS_FROM", &url)
+        .set("METRICS_ROTATE_BYTES", "1MiB")
+        .set("METRICS_ROTATE_REST", "0ms");
+    let mut view = view_launch.start();
+    for round in 0..rounds {
+        let deed = Deed::random(&mut rng);
+        eprintln!("seed {seed}, round {round}: {deed:?}");
+        let loads: Vec<Load> = nodes.iter().map(|node| node.load(round, seed)).collect();
+        let counts: Vec<u64> = nodes.iter().map(|_| rng.between(1, 1_500)).collect();
+        loads
+            .iter()
+            .zip(&counts)
+            .for_each(|(load, count)| load.await_acknowledged(*count));
+        if nodes[0].shipper.is_none() {
+            nodes[0].run_shipper(&url);
+        }
+        match deed {
+            Deed::KillNode(victim) => nodes[victim].server.take().expect("it runs").kill9(),
+            Deed::KillView => {
+                view.kill9();
+                view = view_launch.start();
+            }
+            Deed::KillShipper => nodes[0].kill_shipper(),
+            Deed::KillServer(victim) => nats.kill9(victim),
+            Deed::FreezeServer(victim, _) => nats.freeze(victim),
+        }
+        for ((node, load), count) in nodes.iter_mut().zip(loads).zip(counts) {
+            if node.server.is_some() {
+                load.await_acknowledged(count + 300);
+            }
+            node.books.add(&load.stop());
+        }
+        match deed {
+            Deed::KillNode(victim) => nodes[victim].run(),
+            Deed::KillView => {}
+            Deed::KillShipper => nodes[0].run_shipper(&url),
+            Deed::KillServer(victim) => nats.run(victim),
+            Deed::FreezeServer(victim, time) => {
+                std::thread::sleep(time);
+                nats.thaw(victim);
+            }
+        }
+    }
+    check(&nats, &mut nodes, seed);
+    check_view(&view, &view_launch, &nodes, seed);
+}
+
+/// The events that `floodgate verify` finds in a log, which has to be fine.
+fn verified(launch: &Launch) -> u64 {
+    let output = launch.run(&["verify", "--json"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let report: Value = serde_json::from_str(&text).expect("the report is JSON");
+    report["events"].as_u64().expect("it has the number of events")
+}
+
+fn check_view(view: &Server, launch: &Launch, nodes: &[Node], seed: u64) {
+    let counts: Vec<u64> = nodes.iter().map(|node| verified(&node.launch)).collect();
+    let total: u64 = counts.iter().sum();
+    let deadline = Instant::now() + SETTLE;
+    let total_of = |query: &str| {
+        let answer = view.connect().get(&format!("{BEHAVIOR}{query}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["total"].as_u64().expect("a total is a number")
+    };
+    while total_of("") < total {
+        let health = view.connect().get(HEALTH).json()["fleet"].clone();
+        assert!(
+            Instant::now() < deadline,
+            "seed {seed}: {} of {total}: {health}",
+            total_of("")
+        );
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(total_of(""), total, "seed {seed}");
+    assert_eq!(verified(launch), total, "seed {seed}");
+    let lines = log::lines(&launch.log());
+    for (node, count) in nodes.iter().zip(counts) {
+        assert_eq!(
+            total_of(&format!("?node={}", node.name)),
+            count,
+            "seed {seed}, {}",
+            node.name
+        );
+        let end = format!(r#","node":"{}","at":""#, node.name);
+        let of_node = lines
+            .iter()
+            .filter_map(|line| Some(format!("{}}}", line.split_once(&end)?.0)));
+        let of_node: Vec<String> = of_node.collect();
+        assert!(
+            of_node == log::lines(&node.launch.log()),
+            "seed {seed}, {}",
+            node.name
+        );
+    }
+}
+
+fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
+    nats.await_ready();
+    let deadline = Instant::now() + SETTLE;
+    for node in nodes {
+        node.books.check_log(&format!("seed {seed}, {}", node.name));
+        let lines = log::lines(&node.launch.log());
+        let shipped = loop {
+            let messages = nats.messages(&node.stream());
+            let shipped: Vec<String> = messages.iter().flat_map(Message::lines).collect();
+            if shipped.len() >= lines.len() {
+                break shipped;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "seed {seed}, {}: {} of {} events are in the stream",
+                node.name,
+                shipped.len(),
+                lines.len()
+            );
+            std::thread::sleep(Duration::from_millis(300));
+        };
+        assert_eq!(shipped.len(), lines.len(), "seed {seed}, {}", node.name);
+        let differs = shipped.iter().zip(&lines).position(|(one, other)| one != other);
+        assert_eq!(
+            differs, None,
+            "seed {seed}, {}: the stream is the log, in its order",
+            node.name
+        );
+    }
+}
+
+#[test]
+fn streams_and_view_have_each_event_once_whatever_is_killed() {
+    play(1, 3);
+}
+
+/// What `scripts/fleet` runs.
+#[test]
+#[ignore = "takes minutes"]
+fn streams_and_view_have_each_event_once_over_many_rounds() {
+    let seed = std::env::var("FLEET_SEED").map_or(1, |seed| seed.parse().expect("a seed is a number"));
+    play(seed, 20);
+}
