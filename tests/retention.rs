@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::await_true;
-use common::http::BEHAVIOR;
+use common::http::{BEHAVIOR, HEALTH};
 use common::sealed::{Feed, Folder, await_within, sealing_often};
 use common::server::{Launch, Server};
 
@@ -69,7 +69,23 @@ fn the_oldest_go_by_number_bytes_and_age_after_their_minute() {
     let compressed = Limited::start(&[("METRICS_RETAIN_FILES", "1"), ("METRICS_COMPRESS_AFTER", "0s")]);
     await_true("they are compressed", || compressed.folder.plain().is_empty());
     let unlimited = Limited::start(&[]);
-    let all = [&by_files, &by_bytes, &by_age, &compressed, &unlimited].map(Limited::files);
+    // Nobody listens there: nothing of these is shipped.
+    let unshipped = [
+        ("METRICS_RETAIN_FILES", "0"),
+        ("METRICS_SHIP_URL", "nats://127.0.0.1:1"),
+    ];
+    let held = Limited::start(&unshipped);
+    let bounded = Limited::start(&[unshipped[0], unshipped[1], ("METRICS_SHIP_HOLD", "300KiB")]);
+    let all = [
+        &by_files,
+        &by_bytes,
+        &by_age,
+        &compressed,
+        &unlimited,
+        &held,
+        &bounded,
+    ];
+    let all = all.map(Limited::files);
     assert!(
         all.iter().all(|files| files.len() as u64 == FILES),
         "nothing goes at once"
@@ -99,4 +115,19 @@ fn the_oldest_go_by_number_bytes_and_age_after_their_minute() {
     by_age.expect_newest(&all[2], 0);
     compressed.expect_newest(&all[3], 1);
     unlimited.expect_newest(&all[4], FILES as usize);
+    await_true("more is waiting than is held", || {
+        bounded.server.connect().get(HEALTH).json()["ship"]["lost_files"] == FILES - fit as u64
+    });
+    let told = bounded.server.stderr();
+    assert!(
+        told.contains("a file of the log is removed that was not shipped"),
+        "{told}"
+    );
+    bounded.expect_newest(&all[6], fit);
+    let told = held.server.stderr();
+    assert!(
+        told.contains("should be removed and stays: it is not shipped yet"),
+        "{told}"
+    );
+    held.expect_newest(&all[5], FILES as usize);
 }

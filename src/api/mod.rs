@@ -135,7 +135,7 @@ impl Api {
             partial_rejected: AtomicU64::new(0),
             files: files::Files::new(),
             origin: match &config.from {
-                Some(policy) => parameters::Origin::Fleet(policy.fleet.clone()),
+                Some(_) => parameters::Origin::Fleet,
                 None => parameters::Origin::Node(config.node.clone()),
             },
             abroad,

@@ -21,8 +21,8 @@ const NODES_MAX: usize = 50;
 pub enum Origin {
     /// Those that were sent to it: the name of the node.
     Node(String),
-    /// Those of a whole fleet; its name.
-    Fleet(String),
+    /// Those of a whole fleet.
+    Fleet,
 }
 
 /// The query of a request, and what is wrong with it.

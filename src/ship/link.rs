@@ -88,7 +88,9 @@ pub fn servers(text: &str) -> Result<Vec<String>, String> {
 
 /// A connection.
 pub struct Link {
+    /// For what is not JetStream's.
     pub client: Client,
+    /// For streams and consumers.
     pub jetstream: Context,
     /// Told when the connection is lost.
     lost: Arc<Notify>,

@@ -48,8 +48,11 @@ impl Default for ShipStatus {
 /// Counts since the start of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shipped {
+    /// Events that the stream has acknowledged.
     pub events: u64,
+    /// Bytes of their lines.
     pub bytes: u64,
+    /// Messages that they were sent in.
     pub messages: u64,
     /// Times that shipping had to be begun anew.
     pub failures: u64,

@@ -161,7 +161,7 @@ def check_metrics(document, url):
     """Both texts have what docs/METRICS.md lists, by names and types."""
     page = (HERE / "../../docs/METRICS.md").read_text()
     listed = dict(re.findall(r"^\| `([a-z_]+)(?:\{[^}]*\})?` \| (counter|gauge|histogram) \|", page, re.M))
-    conditional = {name for name in listed if name.startswith(("floodgate_archive_", "floodgate_access_log_"))}
+    conditional = {name for name in listed if name.startswith(("floodgate_archive_", "floodgate_access_log_", "floodgate_ship_", "floodgate_fleet_"))}
     text = expect(document, url, 200, "GET", "/metrics").decode()
     families = list(classic.text_string_to_metric_families(text))
     # That parser calls counters without `_total`.
