@@ -28,11 +28,14 @@ const CELL_COST: usize = 8;
 /// Counts by minute; `None` is the minute of events without a time, or of a total.
 pub(super) type Cells = [(Option<i64>, u64)];
 
+/// Names of events, as lines spell them.
+pub type Names = Vec<Box<[u8]>>;
+
 /// Which events are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     /// Their names, as lines spell them; `None`: all.
-    pub names: Option<Vec<Box<[u8]>>>,
+    pub names: Option<Names>,
     /// Not before that time; `None`: whenever, even without a time.
     pub since: Option<Timestamp>,
     /// Before that time.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::count::{Ask, Cells, Nodes, Totals, count};
+use super::count::{Ask, Cells, Names, Nodes, Totals, count};
 use super::files::{Gaps, Log};
 use super::readers::{Limit, Stop};
 use super::snapshot::put_gap;
@@ -127,7 +127,7 @@ impl Buckets {
 pub fn timeseries(
     view: &View,
     buckets: Buckets,
-    (names, nodes): (Option<Vec<Box<[u8]>>>, Option<Nodes>),
+    (names, nodes): (Option<Names>, Option<Nodes>),
     time: &Limit,
 ) -> Result<Vec<u8>, Stop> {
     let log = Log::now(view);

@@ -180,7 +180,7 @@ fn serve(sender: &Sender, jobs: &Receiver<Batch>, outcomes: &Channel<(Batch, Out
 fn read_ahead(mut source: Source) -> Receiver<Result<Batch, ReadError>> {
     let (batches, read) = bounded(READ_AHEAD);
     thread::spawn(move || {
-        while let Some(batch) = source.next().transpose() {
+        while let Some(batch) = source.next_batch().transpose() {
             let is_last = batch.is_err();
             if batches.send(batch).is_err() || is_last {
                 return;

@@ -242,7 +242,7 @@ impl Source {
     ///
     /// # Errors
     /// When an input cannot be read, or is not what it was.
-    pub fn next(&mut self) -> Result<Option<Batch>, ReadError> {
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, ReadError> {
         while let Some(planned) = self.plan.next() {
             self.go_to(&planned.span)?;
             let batch = self.read(Some(&planned.span))?;
@@ -590,7 +590,7 @@ mod tests {
     }
 
     fn all(mut source: Source) -> Vec<Batch> {
-        std::iter::from_fn(|| source.next().unwrap()).collect()
+        std::iter::from_fn(|| source.next_batch().unwrap()).collect()
     }
 
     fn plain(bytes: &[u8], batch_lines: usize) -> Vec<Batch> {
@@ -697,7 +697,10 @@ mod tests {
                 is_again: false,
             }];
             let mut source = Source::new(inputs(&file(changed)), plan, 1, None);
-            assert!(matches!(source.next(), Err(ReadError::Changed { line: 2, .. })));
+            assert!(matches!(
+                source.next_batch(),
+                Err(ReadError::Changed { line: 2, .. })
+            ));
         }
     }
 
