@@ -232,7 +232,7 @@ mod tests {
         for _ in 0..4 {
             text.extend_from_slice(event("whole").as_bytes());
             // A long line begins with a page, so that lines of the filling end with one.
-            let padding = 512 - (text.len() + 10) % 512;
+            let padding = 512 - (text.len() + 11) % 512;
             text.extend_from_slice(format!("{{\"pad\":\"{}\"}}\n", "-".repeat(padding)).as_bytes());
             assert!(text.len().is_multiple_of(512));
             let mut long = event(&"x".repeat(below(9_000))).into_bytes();
