@@ -8,7 +8,7 @@ use crate::load::report::units::{cost, duration, percent, plural, rate};
 use crate::printable::printable;
 
 impl Comparison {
-    /// It for people, with colours or without.
+    /// The comparison for people, with colours or without.
     pub fn table(&self, colours: bool) -> String {
         let style = |style: Style| style.force_styling(colours);
         let dim = style(Style::new().dim());

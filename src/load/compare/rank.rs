@@ -89,9 +89,10 @@ fn ways(ranks: &[usize], chosen: usize) -> Vec<f64> {
     for rank in ranks {
         for count in (1..=chosen).rev() {
             let (fewer, more) = ways.split_at_mut(count);
-            let (from, to) = (&fewer[count - 1], &mut more[0]);
-            for sum in *rank..sums {
-                to[sum] += from[sum - rank];
+            if let Some(to) = more[0].get_mut(*rank..) {
+                to.iter_mut()
+                    .zip(&fewer[count - 1])
+                    .for_each(|(to, from)| *to += from);
             }
         }
     }

@@ -368,12 +368,11 @@ mod tests {
     fn hostile_text_stays_text() {
         let text = page(&sample::hostile());
         let tame = page(&sample::ramp());
-        // The same tags but for settings that are fewer by one: none was made by what the texts said.
         let tags = |text: &str, tag: &str| text.matches(tag).count();
         for tag in ["<script", "<img", "onerror=\""] {
             assert_eq!(tags(&text, tag), 0, "{tag}");
         }
-        for tag in ["<style", "</style", "<svg", "<section"] {
+        for tag in ["<style", "</style", "<section", "<figure"] {
             assert_eq!(tags(&text, tag), tags(&tame, tag), "{tag}");
         }
         assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
