@@ -7,34 +7,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use floodgate::config::Config;
 use floodgate::event::{Lines, Parser, Timestamp};
-use floodgate::ingest::journal::Place;
-use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, RotationPolicy};
+use floodgate::ingest::{Engine, Entrance, Level};
 use floodgate::log::fs::OsFs;
-use floodgate::log::keeper::KeepPolicy;
 
 const EVENT: &[u8] = br#"{"visitor_id":"v-0000002a-4f2a","event":"page_view","timestamp":"2025-10-09T12:34:56.000007Z","metadata":{"path":"/products/7","n":7,"ok":true},"user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101"}"#;
 
 fn open(directory: &std::path::Path) -> Engine {
     let log = directory.join("metrics.jsonl");
-    let config = EngineConfig {
-        journal: Place::File(log.with_extension("journal")),
-        log,
-        journal_bytes_max: 16 << 20,
-        journal_shrink_after: Duration::from_secs(60),
-        publish_interval: Duration::from_millis(1),
-        fsync: FsyncPolicy::Never,
-        page_cache: Some(32 << 20),
-        line_seq: false,
-        rotation: RotationPolicy {
-            bytes: Some(256 << 20),
-            every: None,
-            rest: Duration::from_millis(250),
-        },
-        keep: KeepPolicy::default(),
-        ring_capacity: 500,
-        names_max: 10_000,
+    let setting = |name: &str| match name {
+        "METRICS_JSONL" => Some(log.display().to_string()),
+        "METRICS_JOURNAL_BYTES_MAX" => Some("16MiB".to_owned()),
+        "METRICS_FSYNC" => Some("never".to_owned()),
+        _ => None,
     };
+    let config = Config::new(setting).unwrap().engine;
     Engine::open(config, Arc::new(OsFs)).unwrap()
 }
 

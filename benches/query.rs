@@ -13,11 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
+use floodgate::config::Config;
 use floodgate::event::{Parser, Timestamp};
-use floodgate::ingest::journal::Place;
-use floodgate::ingest::{Engine, EngineConfig, FsyncPolicy, Level, RotationPolicy, View};
+use floodgate::ingest::{Engine, Level, View};
 use floodgate::log::fs::OsFs;
-use floodgate::log::keeper::KeepPolicy;
 use floodgate::log::segment::{Family, SegmentId};
 use floodgate::log::summary::Tally;
 use floodgate::query::count::Ask;
@@ -117,24 +116,14 @@ fn write_file(family: &Family) {
 }
 
 fn open(directory: &Path) -> Engine {
-    let config = EngineConfig {
-        log: directory.join("metrics.jsonl"),
-        journal: Place::Memory,
-        journal_bytes_max: 64 << 20,
-        journal_shrink_after: LONG,
-        publish_interval: Duration::from_millis(1),
-        fsync: FsyncPolicy::Never,
-        page_cache: None,
-        line_seq: false,
-        rotation: RotationPolicy {
-            bytes: None,
-            every: None,
-            rest: Duration::ZERO,
-        },
-        keep: KeepPolicy::default(),
-        ring_capacity: 500,
-        names_max: 10_000,
+    let setting = |name: &str| match name {
+        "METRICS_JSONL" => Some(directory.join("metrics.jsonl").display().to_string()),
+        "METRICS_JOURNAL" => Some("memory".to_owned()),
+        "METRICS_FSYNC" => Some("never".to_owned()),
+        "METRICS_ROTATE_BYTES" => Some("off".to_owned()),
+        _ => None,
     };
+    let config = Config::new(setting).unwrap().engine;
     Engine::open(config, Arc::new(OsFs)).unwrap()
 }
 

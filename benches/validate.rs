@@ -24,6 +24,8 @@ fn validate(criterion: &mut Criterion) {
     let events: Vec<String> = (0..1000).map(event).collect();
     let ndjson = events.join("\n");
     let array = format!("[{}]", events.join(","));
+    let spaced = ndjson.replace("\":", "\": ").replace(",\"", ", \"");
+    let escaped = ndjson.replace("Mozilla", r#"\"Mozilla\""#);
 
     let mut group = criterion.benchmark_group("validate");
     group.throughput(Throughput::Elements(1));
@@ -54,6 +56,8 @@ fn validate(criterion: &mut Criterion) {
     for (name, body) in [
         ("batch of 1000, NDJSON", &ndjson),
         ("batch of 1000, array", &array),
+        ("batch of 1000, with a blank between tokens", &spaced),
+        ("batch of 1000, with escapes in the user agent", &escaped),
     ] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

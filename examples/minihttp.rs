@@ -6,15 +6,13 @@
 //! `scripts/bench` runs both beside the real server.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use floodgate::config::Config;
 use floodgate::event::{Lines, Parser, Timestamp};
-use floodgate::ingest::journal::Place;
-use floodgate::ingest::{Engine, EngineConfig, Entrance, FsyncPolicy, Level, Producer, RotationPolicy};
+use floodgate::ingest::{Engine, Entrance, Level, Producer};
 use floodgate::log::fs::OsFs;
-use floodgate::log::keeper::KeepPolicy;
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
 #[global_allocator]
@@ -98,24 +96,8 @@ fn main() -> io::Result<()> {
     let (entrance, port, _engine) = match words[..] {
         ["nothing", port] => (None, port, None),
         ["engine", port, log] => {
-            let config = EngineConfig {
-                log: PathBuf::from(log),
-                journal: Place::File(PathBuf::from(log).with_extension("journal")),
-                journal_bytes_max: 256 << 20,
-                journal_shrink_after: Duration::from_secs(60),
-                publish_interval: Duration::from_millis(1),
-                fsync: FsyncPolicy::Every(Duration::from_secs(1)),
-                page_cache: Some(32 << 20),
-                line_seq: false,
-                rotation: RotationPolicy {
-                    bytes: Some(256 << 20),
-                    every: None,
-                    rest: Duration::from_millis(250),
-                },
-                keep: KeepPolicy::default(),
-                ring_capacity: 500,
-                names_max: 10_000,
-            };
+            let setting = |name: &str| (name == "METRICS_JSONL").then(|| log.to_owned());
+            let config = Config::new(setting).map_err(io::Error::other)?.engine;
             let engine = Engine::open(config, Arc::new(OsFs)).map_err(io::Error::other)?;
             (Some(engine.entrance()), port, Some(engine))
         }

@@ -15,6 +15,7 @@
 //! | [`log`] | the log on disk: append, rotation, sealed files and what is counted of them, the cursor that reads it, lock | the writer thread; before it, recovery; for sealed files the keeper thread, and a thread each that compresses and uploads |
 //! | [`query`] | snapshots, time series, funnels, the live stream | the snapshot of everything, and each stream: the connection's coroutine; what is filtered: reader threads, for which the coroutine parks; the stream's feeder and its catch-up readers: a thread each |
 //! | [`load`] | the load test: makes load, holds the log against what was acknowledged, and says what it found, as a table, a page, a file; two groups of runs side by side | worker threads of its own; the main thread |
+//! | [`replay`] | existing JSONL, posted to a server: `floodgate replay` | the main thread; a reader thread, and a thread for each connection |
 //! | [`web`] | the files of the dashboard and of the tracker | – |
 //!
 //! Dependencies point one way, in the order of the pipeline; the log knows nothing of HTTP, and of events
@@ -33,4 +34,5 @@ pub mod load;
 pub mod log;
 mod printable;
 pub mod query;
+pub mod replay;
 pub mod web;

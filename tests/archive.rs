@@ -7,8 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use common::http::HEALTH;
+use common::log;
 use common::moto::{Moto, archiving_to};
-use common::sealed::{self, Feed, Folder, await_within, sealing_often, unpacked};
+use common::sealed::{Feed, Folder, await_within, sealing_often};
 use common::server::{Launch, Server};
 use common::{Rng, await_true};
 
@@ -30,13 +31,13 @@ fn archived_texts(moto: &Moto, live: &Path) -> Vec<Vec<u8>> {
         .map(|key| {
             let object = moto.object(key);
             if key.ends_with(".zst") {
-                unpacked(&object)
+                log::unpacked(&object)
             } else {
                 object
             }
         })
         .collect();
-    texts.push(sealed::live(live));
+    texts.extend(log::contents(live));
     texts
 }
 
@@ -92,6 +93,31 @@ fn an_archive_that_cannot_be_used_ends_the_start_with_a_word() {
         ended.stderr
     );
     assert!(!missing.exists());
+    // Stores that are nowhere near: what is missing is known before anybody is asked.
+    let unset = launch.unset("AZURE_STORAGE_ACCOUNT_NAME");
+    for (url, set, named) in [
+        ("az://logs/web", None, "AZURE_STORAGE_ACCOUNT_NAME"),
+        (
+            "az://logs/web",
+            Some(("AZURE_STORAGE_ACCOUNT_NAME", "us")),
+            "AZURE_STORAGE_ACCOUNT_KEY",
+        ),
+        ("gs://logs/web", None, "/nowhere/key.json"),
+    ] {
+        let launch = unset
+            .clone()
+            .set("METRICS_ARCHIVE_URL", url)
+            .set("GOOGLE_SERVICE_ACCOUNT", "/nowhere/key.json")
+            .set("AZURE_STORAGE_ACCOUNT_KEY", "this is not base64");
+        let launch = set
+            .into_iter()
+            .fold(launch, |launch, (name, value)| launch.set(name, value));
+        let stderr = launch.try_start().unwrap_err().stderr;
+        assert!(
+            stderr.contains("METRICS_ARCHIVE_URL: ") && stderr.contains(named),
+            "{url}: {stderr}"
+        );
+    }
 }
 
 /// Kills the server in the middle again and again; the bucket must have each sealed file once in the end.

@@ -4,11 +4,13 @@
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
 
 use common::Rng;
 use common::http::BEHAVIOR;
 use common::load::{Books, Load};
 use common::log::{self, Follower};
+use common::sealed::{Folder, await_within};
 use common::server::{Launch, Server};
 use rustix::process::Signal;
 
@@ -30,6 +32,8 @@ const PUBLISH_INTERVALS: [&str; 4] = ["1ms", "1ms", "5ms", "50ms"];
 
 /// The sizes at which the live file is sealed: with the small one it happens all the time.
 const ROTATE_BYTES: [&str; 2] = ["64KiB", "1MiB"];
+/// When sealed files are compressed: some are archived plain.
+const COMPRESS_AFTER: [&str; 3] = ["0s", "0s", "off"];
 const ROTATE_RESTS: [&str; 3] = ["0ms", "0ms", "20ms"];
 
 /// One log over many lives of the server.
@@ -110,11 +114,16 @@ fn is_killed(status: std::process::ExitStatus) -> bool {
     status.signal() == Some(Signal::KILL.as_raw())
 }
 
-/// Plays `rounds` of kills at random moments: under load, now and then with a rotation just asked for, and again while
-/// recovering.
+/// Plays `rounds` of kills at random moments: under load, now and then with a rotation just asked for, while files are
+/// compressed and archived, and again while recovering.
 fn play_kills(seed: u64, rounds: u64) {
     let mut story = Story::new(seed);
+    let far = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", far.path().display());
+    story.launch = story.launch.set("METRICS_ARCHIVE_URL", url);
     for round in 0..rounds {
+        let compress_after = story.rng.pick(&COMPRESS_AFTER);
+        story.launch = story.launch.set("METRICS_COMPRESS_AFTER", compress_after);
         let server = story.launch_round().start();
         story.check(&server, &format!("before round {round}"));
         if story.rng.below(3) == 0 {
@@ -127,7 +136,37 @@ fn play_kills(seed: u64, rounds: u64) {
             story.launch_round().start_and_kill9(pause);
         }
     }
+    check_archive(&story.launch, far.path());
     story.finish();
+}
+
+/// Waits until all sealed files are in the archive, and checks that each is there once, as it was.
+fn check_archive(launch: &Launch, far: &Path) {
+    let server = launch.start();
+    let folder = Folder::of(launch);
+    await_within(10, "an archive with all files", || {
+        let health = server.connect().get(common::http::HEALTH).json();
+        health["archive"]["waiting_files"] == 0 && folder.marks().len() == folder.summaries().len()
+    });
+    server.stop();
+    let sealed = log::sealed(&launch.log());
+    let objects = std::fs::read_dir(far).unwrap().map(|entry| entry.unwrap().path());
+    let objects: Vec<_> = objects.collect();
+    assert_eq!(objects.len(), sealed.len(), "each once, and nothing else");
+    for file in sealed.values() {
+        let name = file
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".zst");
+        let is_it = |object: &&PathBuf| object.file_name().unwrap().to_str().unwrap().starts_with(name);
+        let object = objects.iter().find(is_it).expect("it is there");
+        assert!(
+            log::contents(object) == log::contents(file),
+            "{name} is as it was"
+        );
+    }
 }
 
 #[test]
@@ -312,10 +351,12 @@ failpoint_tests! {
     a_kill_with_the_blocks_freed: kill_while_writing("publish.freed"),
     a_kill_with_the_live_file_due: kill_while_writing("rotate.due"),
     a_kill_with_the_next_file_open: kill_while_writing("rotate.opened"),
+    a_kill_with_two_names_for_the_live_file: kill_while_writing("rotate.linked"),
     a_kill_with_the_file_sealed_and_no_live_one: kill_while_writing("rotate.sealed"),
     a_kill_with_the_next_file_in_place: kill_while_writing("rotate.placed"),
     a_kill_with_a_summary_due: kill_while_writing("rotate.unsummarised"),
     a_kill_with_a_summary_stored: kill_while_writing("rotate.summarised"),
+    a_kill_with_the_journal_grown: kill_while_recovering("journal.grown"),
     a_kill_of_recovery_with_the_frames_placed: kill_while_recovering("recover.placed"),
     a_kill_of_recovery_with_the_frames_written: kill_while_recovering("recover.written"),
 }
@@ -363,4 +404,93 @@ fn the_journal_is_private_to_its_owner() {
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// A server that is killed before it publishes what it has acknowledged; answers whose events those are.
+fn die_with_events_in_the_journal(launch: &Launch, count: usize) -> Vec<String> {
+    let server = launch.clone().set("METRICS_PUBLISH_INTERVAL", "10s").start();
+    let mut client = server.connect();
+    let visitors: Vec<String> = (0..count).map(|number| format!("visitor-{number}")).collect();
+    for visitor in &visitors {
+        let event = format!(r#"{{"visitor_id":"{visitor}","event":"view"}}"#);
+        client.post(common::http::EVENT, &event).expect(202);
+    }
+    server.kill9();
+    visitors
+}
+
+#[test]
+fn a_journal_that_was_cut_off_between_two_blocks_is_told_and_what_is_left_of_it_recovered() {
+    const PREFACE_BYTES: u64 = 4096;
+    const BLOCK_BYTES: u64 = 4096 + 64;
+    const BLOCKS_LEFT: u64 = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::new(folder.path());
+    let visitors = die_with_events_in_the_journal(&launch, 50);
+    let journal = std::fs::OpenOptions::new().write(true).open(launch.journal());
+    let journal = journal.expect("a killed server leaves its journal");
+    let blocks = (journal.metadata().unwrap().len() - PREFACE_BYTES) / BLOCK_BYTES;
+    journal
+        .set_len(PREFACE_BYTES + BLOCKS_LEFT * BLOCK_BYTES)
+        .unwrap();
+
+    let server = launch.start();
+    assert_eq!(server.fields()["missing_blocks"], blocks - BLOCKS_LEFT);
+    let stderr = server.stderr();
+    assert!(stderr.contains("the journal has been cut off"), "{stderr}");
+    let stored = log::visitors(&launch.log());
+    assert_eq!(server.recovered(), stored.len() as u64);
+    assert_eq!(
+        stored,
+        visitors[..stored.len()],
+        "those in the blocks that are left"
+    );
+    assert!(
+        (1..visitors.len()).contains(&stored.len()),
+        "{} are left",
+        stored.len()
+    );
+    let names = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let kept = names.filter(|name| name.to_string_lossy().contains("journal.damaged-"));
+    assert_eq!(kept.count(), 1, "what is damaged is put aside");
+    server.kill9();
+
+    let server = launch.start();
+    assert_eq!(server.fields()["missing_blocks"], 0, "the new journal is whole");
+    assert_eq!(log::visitors(&launch.log()), stored);
+    server.stop();
+}
+
+#[test]
+fn a_journal_that_was_emptied_or_taken_away_after_a_kill_is_told_and_one_that_was_left_empty_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::new(folder.path());
+    let says = |launch: &Launch, word: &str| {
+        let server = launch.start();
+        assert_eq!(server.fields()["journal_gone"], !word.is_empty(), "{word}");
+        assert!(server.stderr().contains(word), "{word}: {}", server.stderr());
+        server.stop();
+    };
+    says(&launch, "");
+    die_with_events_in_the_journal(&launch, 1);
+    std::fs::write(launch.journal(), "").unwrap();
+    says(&launch, "its journal is empty or gone");
+    says(&launch, "");
+    die_with_events_in_the_journal(&launch, 1);
+    std::fs::remove_file(launch.journal()).unwrap();
+    says(&launch, "its journal is empty or gone");
+    assert_eq!(log::lines(&launch.log()).len(), 0);
+
+    // Not with the journal that has them.
+    let visitors = die_with_events_in_the_journal(&launch, 3);
+    let other = launch
+        .clone()
+        .set("METRICS_JOURNAL", folder.path().join("other.journal"));
+    says(&other, "and had another journal");
+    let server = launch.start();
+    assert_eq!(server.recovered(), 3);
+    server.stop();
+    assert_eq!(log::visitors(&launch.log()), visitors);
 }

@@ -445,11 +445,9 @@ fn what_is_no_place_and_no_name_is_refused() {
     let too_many = format!("?{}", "event_type=a&".repeat(65));
     for (query, id, loc, kind) in [
         ("", "17", header, "log_position"),
-        ("", "1:7", header, "log_position"),
-        ("", "1:99999", header, "log_position"),
-        ("", "2:1", header, "log_position"),
-        ("", "3:0", header, "log_position"),
-        ("", "9:9", header, "log_position"),
+        ("", "1:", header, "log_position"),
+        ("", "1:2:3", header, "log_position"),
+        ("", "1:-7", header, "log_position"),
         ("?last_event_id=x", "", ["query", "last_event_id"], "log_position"),
         ("?event_type=", "", name, "string_too_short"),
         (&too_long, "", name, "string_too_long"),
@@ -464,6 +462,118 @@ fn what_is_no_place_and_no_name_is_refused() {
     // The header is newer than the query.
     let mut sse = Sse::open(&server, "?last_event_id=9:9", &[("Last-Event-ID", "1:0")]);
     assert_eq!(number(&sse.event()), 1);
+}
+
+#[test]
+fn who_resumes_where_there_is_no_place_goes_on_at_the_end_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Launch::new(folder.path()).start();
+    let mut first = Sse::open(&server, "", &[]);
+    post(&server, "view", &json!({"n": 1}));
+    assert_eq!(number(&first.event()), 1);
+    let end = first.last_id.clone().unwrap();
+    // Behind the end, of files to come (the next one's beginning is a place only while one is sealed), within a line.
+    let mut gone = vec![];
+    for id in [
+        "1:99999",
+        "2:0",
+        "2:1",
+        "3:0",
+        "9:9",
+        "18446744073709551615:0",
+        "1:7",
+    ] {
+        for query in ["", "?event_type=view"] {
+            let mut sse = Sse::resume(&server, query, id);
+            assert_eq!(sse.last_id.as_deref(), Some(&*end), "{id}");
+            let told = Item::Gap {
+                id: end.clone(),
+                skipped: None,
+            };
+            assert_eq!(sse.next(), Some(told), "{id}");
+            gone.push(sse);
+        }
+    }
+    // The end itself is a place.
+    let mut at_end = Sse::resume(&server, "", &end);
+    assert_eq!(sse::status(&server).2, gone.len() as u64);
+    post(&server, "view", &json!({"n": 2}));
+    for sse in gone.iter_mut().chain([&mut at_end]) {
+        assert_eq!(sse.next(), first.next());
+        first = Sse::resume(&server, "", &end);
+    }
+}
+
+/// A server whose log has ten events, and two who follow it: one that wants all, and one that wants some.
+fn followed(folder: &Path) -> (Launch, Server, [Sse; 2]) {
+    let launch = Launch::new(folder);
+    let server = launch.start();
+    let mut followers = ["", "?event_type=view"].map(|query| Sse::open(&server, query, &[]));
+    post_numbered(&server, 0, 10, 100);
+    for sse in &mut followers {
+        (0..10).for_each(|n| assert_eq!(number(&sse.event()), n));
+    }
+    (launch, server, followers)
+}
+
+#[test]
+fn when_somebody_cuts_the_live_file_off_subscribers_are_told_and_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (launch, server, mut followers) = followed(folder.path());
+    fs::File::options()
+        .write(true)
+        .open(launch.log())
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    await_true("the server to begin another file", || {
+        log::files(&launch.log()).len() > 1 || {
+            post(&server, "other", &json!({"n": 0}));
+            false
+        }
+    });
+    post_numbered(&server, 10, 3, 100);
+    for sse in &mut followers {
+        let (mut gaps, mut next) = (0, 10);
+        while next < 13 {
+            match sse.next().expect("the stream goes on") {
+                Item::Gap { skipped, .. } => gaps += u64::from(skipped.is_none()),
+                Item::Event { line, .. } if line.contains(r#""event":"other""#) => {}
+                Item::Event { line, .. } => {
+                    assert_eq!(number(&line), next);
+                    next += 1;
+                }
+                comment => panic!("{comment:?}"),
+            }
+        }
+        assert_eq!(gaps, 1);
+    }
+}
+
+#[test]
+fn when_somebody_takes_the_live_file_away_subscribers_get_each_event_once() {
+    for taking in ["delete", "rename", "replace"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (launch, server, mut followers) = followed(folder.path());
+        let elsewhere = folder.path().join("elsewhere");
+        match taking {
+            "delete" => fs::remove_file(launch.log()).unwrap(),
+            "rename" => fs::rename(launch.log(), elsewhere).unwrap(),
+            _ => {
+                fs::write(&elsewhere, "{\"event\":\"foreign\"}\n").unwrap();
+                fs::rename(elsewhere, launch.log()).unwrap();
+            }
+        }
+        // It goes into the file that is open still, or into the next one.
+        post_numbered(&server, 10, 3, 100);
+        for sse in &mut followers {
+            (10..13).for_each(|n| assert_eq!(number(&sse.event()), n, "{taking}"));
+        }
+        post_numbered(&server, 13, 3, 100);
+        for sse in &mut followers {
+            (13..16).for_each(|n| assert_eq!(number(&sse.event()), n, "{taking}"));
+        }
+    }
 }
 
 #[test]

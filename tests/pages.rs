@@ -1,4 +1,4 @@
-//! The files of the dashboard and of the tracker: what is served to whom, and under which rules a browser runs it.
+//! The files of the dashboard, of the description of the API and of the tracker: what is served to whom, and under which rules a browser runs it.
 
 mod common;
 
@@ -6,6 +6,7 @@ use common::http::{self, Answer, Client};
 use common::server::{Launch, Server};
 
 const READ: &str = "read0123456789abcdef";
+const PAGES: [&str; 2] = ["/", "/docs"];
 const SHOP: &str = "https://shop.example";
 
 fn start(settings: &[(&str, &str)]) -> (tempfile::TempDir, Server) {
@@ -23,11 +24,10 @@ fn get_with(client: &mut Client, path: &str, headers: &[(&str, &str)]) -> Answer
     client.call(&http::head("GET", path, headers))
 }
 
-/// The assets that the page names, and those that these name.
+/// The assets that the pages name, and those that these name.
 fn assets(client: &mut Client) -> Vec<String> {
     let mut paths: Vec<String> = Vec::new();
-    let page = client.get("/").expect(200).text();
-    let mut texts = vec![page];
+    let mut texts = PAGES.map(|page| client.get(page).expect(200).text()).to_vec();
     while let Some(text) = texts.pop() {
         let in_page = text.split("=\"assets/").skip(1);
         let in_script = text.split(" from \"./").skip(1);
@@ -43,11 +43,13 @@ fn assets(client: &mut Client) -> Vec<String> {
 }
 
 #[test]
-fn the_page_and_all_that_it_names_are_served_with_their_types() {
+fn the_pages_and_all_that_they_name_are_served_with_their_types() {
     let (_folder, server) = start(&[]);
     let mut client = server.connect();
-    let page = client.get("/").expect(200);
-    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    for page in PAGES {
+        let page = client.get(page).expect(200);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    }
     let assets = assets(&mut client);
     assert!(assets.len() > 10, "{assets:?}");
     for path in assets {
@@ -72,38 +74,40 @@ fn the_page_and_all_that_it_names_are_served_with_their_types() {
 }
 
 #[test]
-fn a_browser_may_run_nothing_but_the_dashboards_own_files() {
+fn a_browser_may_run_nothing_but_a_pages_own_files() {
     let (_folder, server) = start(&[]);
     let mut client = server.connect();
-    let page = client.get("/").expect(200);
-    let policy = page.header("content-security-policy").unwrap();
-    for rule in [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "img-src 'self' data:",
-        "frame-ancestors 'none'",
-        "base-uri 'none'",
-        "require-trusted-types-for 'script'",
-    ] {
-        assert!(policy.split("; ").any(|part| part == rule), "{rule}: {policy}");
-    }
-    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
-    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
-    let text = page.text();
-    for forbidden in [
-        "<style",
-        " style=",
-        "onclick=",
-        "onload=",
-        "javascript:",
-        "<script>",
-    ] {
-        assert!(
-            !text.contains(forbidden),
-            "{forbidden} would be kept from running"
-        );
+    for page in PAGES {
+        let page = client.get(page).expect(200);
+        let policy = page.header("content-security-policy").unwrap();
+        for rule in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "img-src 'self' data:",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "require-trusted-types-for 'script'",
+        ] {
+            assert!(policy.split("; ").any(|part| part == rule), "{rule}: {policy}");
+        }
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+        let text = page.text();
+        for forbidden in [
+            "<style",
+            " style=",
+            "onclick=",
+            "onload=",
+            "javascript:",
+            "<script>",
+        ] {
+            assert!(
+                !text.contains(forbidden),
+                "{forbidden} would be kept from running"
+            );
+        }
     }
 }
 
@@ -114,6 +118,8 @@ fn what_a_browser_has_is_not_sent_again() {
     for (path, cache) in [
         ("/", "no-cache"),
         ("/assets/dashboard.js", "no-cache"),
+        ("/docs", "no-cache"),
+        ("/assets/docs.js", "no-cache"),
         ("/tracker.js", "public, max-age=3600"),
     ] {
         let whole = client.get(path).expect(200);
@@ -133,7 +139,7 @@ fn what_a_browser_has_is_not_sent_again() {
 fn head_has_the_length_and_no_body_and_other_methods_are_refused() {
     let (_folder, server) = start(&[]);
     let mut client = server.connect();
-    for path in ["/", "/assets/dashboard.css", "/tracker.js"] {
+    for path in ["/", "/docs", "/assets/dashboard.css", "/tracker.js"] {
         let length = client.get(path).expect(200).body.len().to_string();
         client.send(&http::head("HEAD", path, &[])).unwrap();
         let answer = client.try_answer_head().unwrap().expect(200);
@@ -165,7 +171,9 @@ fn the_dashboard_asks_for_the_key_itself_and_is_withheld_only_where_reading_is_c
             .to_owned();
         assert!(detail.contains("METRICS_READ_KEYS"), "{detail}");
     }
-    client.get("/tracker.js").expect(200);
+    for path in ["/tracker.js", "/docs", "/assets/docs.js", "/assets/docs.css"] {
+        client.get(path).expect(200);
+    }
 }
 
 #[test]

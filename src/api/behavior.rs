@@ -4,7 +4,6 @@ use super::parameters::Parameters;
 use super::{Session, read};
 use crate::http::{Output, Request};
 use crate::query::count::Ask;
-use crate::query::readers::Lane;
 use crate::query::{filtered_snapshot, snapshot};
 
 /// Events shown when the request does not say how many.
@@ -28,12 +27,7 @@ impl Session {
         if ask.names.is_none() && ask.since.is_none() {
             return read::answer(snapshot(&self.shared.view, limit), output);
         }
-        let lane = if ask.cuts_minutes() {
-            Lane::Long
-        } else {
-            Lane::Quick
-        };
-        self.shared.read(lane, output, move |view, time| {
+        self.shared.read(request, output, move |view, time| {
             filtered_snapshot(view, &ask, limit, time)
         });
     }

@@ -1,13 +1,14 @@
-//! `GET /`, `/assets/…` and `/tracker.js`: the files of the dashboard and of the tracker, rendered once at the start.
+//! `GET /`, `/docs`, `/assets/…` and `/tracker.js`: the files of the dashboard, of the description of the API and of the tracker,
+//! rendered once at the start.
 //!
-//! A browser may keep them and asks whether they have changed, by their `ETag`: the tracker's after an hour, the dashboard's each
+//! A browser may keep them and asks whether they have changed, by their `ETag`: the tracker's after an hour, those of the pages each
 //! time, so that after an upgrade no page runs with the scripts of another version.
 
 use super::Session;
 use crate::http::{HeaderLines, Output, Prepared, Request};
 use crate::web::{Audience, FILES, File};
 
-/// What the dashboard may load and do: its own files and this server's data. Nothing of an event can become more than text.
+/// What the pages may load and do: their own files and this server's data. Nothing of an event can become more than text.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
@@ -47,7 +48,7 @@ impl Ready {
                 ("Cache-Control", "public, max-age=3600"),
                 ("Cross-Origin-Resource-Policy", "cross-origin"),
             ]),
-            Audience::Readers => headers.extend([
+            Audience::Readers | Audience::Everybody => headers.extend([
                 ("Cache-Control", "no-cache"),
                 ("Content-Security-Policy", POLICY),
                 ("Cross-Origin-Opener-Policy", "same-origin"),

@@ -7,7 +7,6 @@ use super::parameters::Parameters;
 use crate::event::Timestamp;
 use crate::http::{Output, Request};
 use crate::query::funnel::{Funnel, STEPS_MAX, funnel};
-use crate::query::readers::Lane;
 
 /// Fewest steps that make a funnel.
 const STEPS_MIN: usize = 2;
@@ -50,8 +49,7 @@ impl Session {
             since,
             until,
         };
-        self.shared.read(Lane::Heavy, output, move |view, time| {
-            Ok(funnel(view, &asked, time))
-        });
+        self.shared
+            .read_heavily(request, output, move |view, time| funnel(view, &asked, time));
     }
 }

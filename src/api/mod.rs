@@ -14,7 +14,6 @@ mod ack;
 mod batch;
 mod behavior;
 mod budget;
-mod docs;
 mod error;
 mod event;
 mod files;
@@ -185,7 +184,6 @@ impl Service for Session {
             Route::Health => self.health(may_read, output),
             Route::Metrics => self.metrics(request, output),
             Route::OpenApi => openapi::answer(&self.shared, output),
-            Route::Docs => docs::answer(output),
             Route::File(file) => self.file(file, request, output),
             Route::Stream => self.stream(request, output),
         }

@@ -2,10 +2,9 @@
 
 use super::refusal::Shortage;
 use super::{Session, Shared, error};
-use crate::http::{JSON, Output};
+use crate::http::{JSON, Output, Request};
 use crate::ingest::View;
-use crate::query::Late;
-use crate::query::readers::{Lane, Limit, Unread};
+use crate::query::readers::{Lane, Limit, Stop, Unread};
 
 /// Reads of each kind that may wait for a thread; each is a parked connection.
 pub const QUEUE_MAX: usize = 128;
@@ -29,34 +28,61 @@ impl Session {
 }
 
 impl Shared {
-    /// Has a thread read, and answers with what it brings.
+    /// Has a thread read, and answers with what it brings. Work that costs more than others should wait for is begun anew
+    /// where it holds up nothing quick.
     pub(super) fn read(
         &self,
-        lane: Lane,
+        request: &Request<'_>,
         output: &mut Output,
-        work: impl FnOnce(&View, &Limit) -> Result<Vec<u8>, Late> + Send + 'static,
+        work: impl Fn(&View, &Limit) -> Result<Vec<u8>, Stop> + Send + Sync + 'static,
     ) {
-        let view = self.view.clone();
+        let (view, time) = (self.view.clone(), self.query_timeout);
+        let is_gone = || request.is_peer_gone();
         let read = self
             .readers
-            .run(lane, self.query_timeout, move |limit| work(&view, limit));
-        match read {
-            Ok(Ok(body)) => answer(body, output),
-            Ok(Err(Late)) | Err(Unread::Late) => {
-                Shortage::QueryTime.count(output);
-                let sentence = "The log's files could not be read in time (METRICS_QUERY_TIMEOUT). Ask for less, or try again.";
-                output.detail(503, &[error::RETRY_AFTER], sentence);
-            }
-            Err(Unread::Busy) => {
-                Shortage::Reads.count(output);
-                output.detail(
-                    503,
-                    &[error::RETRY_AFTER],
-                    "Too many reads are waiting. Try again.",
-                );
-            }
-            Err(Unread::Failed) => output.detail(500, &[], "Internal server error."),
+            .run_by_cost(time, &is_gone, move |limit| work(&view, limit));
+        answer_read(read, output);
+    }
+
+    /// The same for what reads whole files and takes much memory.
+    pub(super) fn read_heavily(
+        &self,
+        request: &Request<'_>,
+        output: &mut Output,
+        work: impl FnOnce(&View, &Limit) -> Vec<u8> + Send + 'static,
+    ) {
+        let (view, time) = (self.view.clone(), self.query_timeout);
+        let is_gone = || request.is_peer_gone();
+        let read = self
+            .readers
+            .run(Lane::Heavy, time, &is_gone, move |limit| work(&view, limit));
+        answer_read(read, output);
+    }
+}
+
+fn answer_read(read: Result<Vec<u8>, Unread>, output: &mut Output) {
+    match read {
+        Ok(body) => answer(body, output),
+        Err(Unread::Late) => {
+            Shortage::QueryTime.count(output);
+            let sentence = "The log's files could not be read in time (METRICS_QUERY_TIMEOUT). Ask for less, or try again.";
+            output.detail(503, &[error::RETRY_AFTER], sentence);
         }
+        Err(Unread::Busy) => {
+            Shortage::Reads.count(output);
+            output.detail(
+                503,
+                &[error::RETRY_AFTER],
+                "Too many reads are waiting. Try again.",
+            );
+        }
+        // Most have nobody who reads it; it is for the access log and the counts, and for one who has only ended his sending side.
+        Err(Unread::Gone) => output.detail(
+            499,
+            &[],
+            "The client ended its side of the connection while the log was read.",
+        ),
+        Err(Unread::Failed) => output.detail(500, &[], "Internal server error."),
     }
 }
 

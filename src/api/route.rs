@@ -16,8 +16,7 @@ pub enum Route {
     Stream,
     Metrics,
     OpenApi,
-    Docs,
-    /// A file of the dashboard or the tracker.
+    /// A file: of the dashboard, of the description of the API, or the tracker.
     File(&'static File),
 }
 
@@ -32,7 +31,7 @@ const _: () = assert!(
 
 impl Route {
     /// All but the files.
-    pub const ALL: [Route; 10] = [
+    pub const ALL: [Route; 9] = [
         Route::Event,
         Route::Batch,
         Route::Behavior,
@@ -42,7 +41,6 @@ impl Route {
         Route::Stream,
         Route::Metrics,
         Route::OpenApi,
-        Route::Docs,
     ];
 
     /// The endpoint at that path.
@@ -57,7 +55,6 @@ impl Route {
             "/api/metrics/behavior/stream" => Some(Route::Stream),
             "/metrics" => Some(Route::Metrics),
             "/openapi.json" => Some(Route::OpenApi),
-            "/docs" => Some(Route::Docs),
             _ => web::file_at(path).map(Route::File),
         }
     }
@@ -74,7 +71,6 @@ impl Route {
             Route::Stream => "/api/metrics/behavior/stream",
             Route::Metrics => "/metrics",
             Route::OpenApi => "/openapi.json",
-            Route::Docs => "/docs",
             Route::File(file) => file.path,
         }
     }
@@ -87,7 +83,7 @@ impl Route {
             Route::Behavior | Route::Timeseries | Route::Funnel | Route::Stream | Route::Metrics => {
                 Some(Side::Read)
             }
-            Route::Health | Route::OpenApi | Route::Docs | Route::File(_) => None,
+            Route::Health | Route::OpenApi | Route::File(_) => None,
         }
     }
 

@@ -38,11 +38,7 @@ impl Session {
         if request.method() == "HEAD" {
             return output.stream(200, "text/event-stream", &HEADERS, Box::new(|_| Ok(())));
         }
-        match self
-            .shared
-            .streams
-            .subscribe(filter, from.as_ref().map(|from| from.at))
-        {
+        match self.shared.streams.subscribe(filter, from) {
             Ok(subscription) => {
                 let produce = move |to: &mut StreamWriter<'_>| {
                     if !serve(&subscription, to) {
@@ -52,21 +48,14 @@ impl Session {
                 };
                 output.stream(200, "text/event-stream", &HEADERS, Box::new(produce));
             }
-            Err(refusal) => refuse(refusal, from, output),
+            Err(refusal) => refuse(refusal, output),
         }
     }
 }
 
-/// Where to resume, and where that was said.
-struct From {
-    at: Position,
-    loc: [&'static str; 2],
-    text: String,
-}
-
 /// The place to resume at, if there is one; an error after an answer that it is none. The header is what a browser adds when it
 /// connects again, and so newer than the query.
-fn position_of(request: &Request<'_>, output: &mut Output) -> Result<Option<From>, ()> {
+fn position_of(request: &Request<'_>, output: &mut Output) -> Result<Option<Position>, ()> {
     let in_query = request.query_pairs().filter(|(name, _)| name == "last_event_id");
     let (loc, text) = match request.header("last-event-id") {
         Some(id) if !id.is_empty() => (["header", "last-event-id"], String::from_utf8_lossy(id)),
@@ -75,31 +64,14 @@ fn position_of(request: &Request<'_>, output: &mut Output) -> Result<Option<From
     if text.is_empty() {
         return Ok(None);
     }
-    match text.parse() {
-        Ok(at) => Ok(Some(From {
-            at,
-            loc,
-            text: text.into_owned(),
-        })),
-        Err(error) => {
-            let error: NoPosition = error;
-            let msg = format!("Input should be an event's id: {error}");
-            error::invalid_parameter("log_position", loc, &msg, &text, None, output);
-            Err(())
-        }
-    }
+    text.parse().map(Some).map_err(|error: NoPosition| {
+        let msg = format!("Input should be an event's id: {error}");
+        error::invalid_parameter("log_position", loc, &msg, &text, None, output);
+    })
 }
 
-fn refuse(refusal: NotSubscribed, from: Option<From>, output: &mut Output) {
-    let mut not_there = |msg: &str| {
-        let From { loc, text, .. } = from
-            .as_ref()
-            .expect("without a place there is none that is wrong");
-        error::invalid_parameter("log_position", *loc, msg, text, None, output);
-    };
+fn refuse(refusal: NotSubscribed, output: &mut Output) {
     match refusal {
-        NotSubscribed::Beyond => not_there("Input should be an event's id: the log is not that long"),
-        NotSubscribed::NoLine => not_there("Input should be an event's id: no line of the log begins there"),
         NotSubscribed::Full => {
             Shortage::Subscribers.count(output);
             let sentence =

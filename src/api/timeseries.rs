@@ -5,7 +5,6 @@ use super::behavior::NAMES_MAX;
 use super::parameters::Parameters;
 use crate::event::Timestamp;
 use crate::http::{Output, Request};
-use crate::query::readers::Lane;
 use crate::query::timeseries::{BUCKETS_MAX, Buckets, Interval, NoBuckets, timeseries};
 
 impl Session {
@@ -33,8 +32,8 @@ impl Session {
             return;
         }
         let buckets = buckets.expect("what is wrong with them was answered");
-        self.shared.read(Lane::Quick, output, move |view, time| {
-            timeseries(view, buckets, names, time)
+        self.shared.read(request, output, move |view, time| {
+            timeseries(view, buckets, names.clone(), time)
         });
     }
 }

@@ -8,6 +8,7 @@ mod listen;
 mod load;
 mod load_compare;
 mod load_show;
+mod replay;
 mod serve;
 mod tail;
 mod verify;
@@ -36,6 +37,7 @@ pub fn run() -> ExitCode {
     let (name, of_command) = matches.subcommand().unwrap_or(("serve", &matches));
     match name {
         "load" => return load::run(of_command),
+        "replay" => return replay::run(of_command),
         "tail" => return tail::run(of_command),
         "verify" => return verify::run(of_command),
         _ => {}
@@ -73,6 +75,7 @@ fn command() -> Command {
                 .args(setting_args()),
         )
         .subcommand(load::command())
+        .subcommand(replay::command())
         .subcommand(tail::command())
         .subcommand(verify::command())
 }

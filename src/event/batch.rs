@@ -1,18 +1,14 @@
 //! Many events in one body: a JSON array, or one event a line.
 //!
-//! Purpose: to cut a body into windows of whole events that the fast path reads as one group, and to go
-//! event by event where that is not possible.
+//! Purpose: to go through a body event by event, by the plain path, which finds an event's end as it reads it; where that
+//! does not know one, its text is found first, and the other ways decide.
 //!
 //! A body comes in pieces, as it is read ([`read`]). Of lines, the whole ones in a piece are read where they lie,
 //! and only one that is cut off is kept until the rest of it comes; an array is gathered first.
 //!
-//! Lines are cut at newlines: JSON has none inside a string, so an event on one line is whole there. An
-//! array is cut where `}`, `,` and `{` follow each other. That is a guess (the three also stand inside
-//! events and strings), but one that the parser checks: whether the text before the cut is the inside of
-//! an array depends on that text alone, so if it is, the comma behind it parts two elements of the
-//! whole. A wrong guess costs time, not truth: the window is read element by element instead.
+//! Lines are cut at newlines: JSON has none inside a string, so an event on one line is whole there.
 //!
-//! Bounds: a window is at most [`WINDOW_BYTES_MAX`], an event longer than that goes alone; errors are
+//! Bounds: those of the lines are looked at after each [`WINDOW_BYTES`] of the body; errors are
 //! listed as in `details.rs`. Invariant: nothing is said about a body of which not all is UTF-8. Owner: the
 //! connection's coroutine.
 
@@ -21,17 +17,14 @@ use std::io::{self, BufRead};
 use serde_json::value::RawValue;
 
 use super::details::{Context, Details, Place};
-use super::fast::{Fast, Spans, is_space, trim_end};
 use super::line::{Lines, Mark};
+use super::plain;
 use super::slow::{self, byte_of_error, words_of_error};
-use super::{BYTE_ORDER_MARK, Defaults, Rejection, Take};
+use super::tape::{is_space, trim_end};
+use super::{BYTE_ORDER_MARK, Defaults, Rejection, Take, push_known};
 
-/// The longest text given to the fast path as one group: some thirty events, which is enough to share the
-/// cost of a parse, and little enough for the copy and its tape to stay close to the processor.
-pub(super) const WINDOW_BYTES_MAX: usize = 8 << 10;
-
-/// How many places are tried for the end of an array's window before it is read element by element.
-const CUTS_MAX: usize = 64;
+/// How much of a body is read between two looks at the bounds of its lines.
+pub(super) const WINDOW_BYTES: usize = 8 << 10;
 
 /// Reads a body to its end, piece by piece; `reader` gives the reading of each.
 ///
@@ -132,8 +125,6 @@ pub(super) struct Batch<'a, 't, 'k> {
     pub(super) line_bytes_max: usize,
     /// Bound of all that `lines` may hold.
     pub(super) lines_bytes_max: usize,
-    /// The ranges of a window's lines, reused.
-    pub(super) ranges: &'a mut Vec<(u32, u32)>,
     pub(super) lines: &'a mut Lines,
     /// How long `lines` were before this batch, or before the part of it that has not been handed on.
     pub(super) mark: Mark,
@@ -198,86 +189,80 @@ impl Batch<'_, '_, '_> {
                 // Nothing will be stored, and nothing more said.
                 return text.utf8().map(|_| ());
             }
-            let end = match bytes.get(at..at + WINDOW_BYTES_MAX) {
-                None => bytes.len(),
-                Some(window) => match memchr::memrchr(b'\n', window) {
-                    Some(newline) => at + newline + 1,
-                    // One long line.
-                    None => {
-                        memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline + 1)
-                    }
-                },
-            };
-            self.window_of_lines(text, at, end)?;
-            at = end;
+            let window_end = at + WINDOW_BYTES;
+            while at < bytes.len().min(window_end) {
+                at = match bytes[at] {
+                    byte if is_space(byte) => at + 1,
+                    _ => self.line(text, at)?,
+                };
+            }
+            self.check_bounds()?;
         }
         Ok(())
     }
 
-    fn window_of_lines(&mut self, text: &mut Text<'_>, at: usize, end: usize) -> Result<(), Rejection> {
-        let window = &text.bytes[at..end];
-        let mut ranges = std::mem::take(self.ranges);
-        ranges.clear();
-        let mut start = 0;
-        while start < window.len() {
-            let line_end =
-                memchr::memchr(b'\n', &window[start..]).map_or(window.len(), |newline| start + newline);
-            let trimmed_end = start + trim_end(&window[start..line_end]).len();
-            let skipped = window[start..trimmed_end]
-                .iter()
-                .take_while(|byte| is_space(**byte))
-                .count();
-            if start + skipped < trimmed_end {
-                ranges.push(((start + skipped) as u32, trimmed_end as u32));
-            }
-            start = line_end + 1;
+    /// Reads the event of the line whose first byte that is not white space is at `at`; gives the line's end.
+    #[inline]
+    fn line(&mut self, text: &mut Text<'_>, at: usize) -> Result<usize, Rejection> {
+        let bytes = text.bytes;
+        if let Some((event, end)) = plain::event::<true>(bytes, at, self.defaults)
+            && let Some(end) = line_end(bytes, end)
+            && self.lines.push(&event, self.line_bytes_max).is_ok()
+        {
+            self.found.events += 1;
+            return Ok(end);
         }
-        let known = window.len() <= WINDOW_BYTES_MAX && !ranges.is_empty();
-        let result = match known && self.group(text, at, end, &Spans::Lines(&ranges))? {
-            true => Ok(()),
-            false => ranges
-                .iter()
-                .try_for_each(|&(from, to)| self.alone(text, at + from as usize, at + to as usize)),
-        };
-        *self.ranges = ranges;
-        result
+        let line_end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |newline| at + newline);
+        self.alone(text, at, at + trim_end(&bytes[at..line_end]).len())?;
+        Ok(line_end)
     }
 
     /// An array, whose bracket is at `open`.
     fn array(&mut self, text: &mut Text<'_>, open: usize) -> Result<(), Rejection> {
         let bytes = text.bytes;
-        let mut at = open + 1;
-        // Whether a comma was read and an element must follow.
-        let mut after_comma = false;
-        // Up to here elements are read one by one, since no group was found.
-        let mut alone_until = at;
+        let mut at = skip_space(bytes, open + 1);
+        if bytes.get(at) == Some(&b']') {
+            return end_of_array(text, at);
+        }
+        let mut window_end = at + WINDOW_BYTES;
         loop {
-            at += bytes[at..].iter().take_while(|byte| is_space(**byte)).count();
-            if bytes.get(at) == Some(&b']') && !after_comma {
-                return end_of_array(text, at);
+            at = skip_space(bytes, at);
+            let end = self.element(text, at)?;
+            if end >= window_end {
+                self.check_bounds()?;
+                window_end = end + WINDOW_BYTES;
             }
-            let cut = if at < alone_until { None } else { cut(bytes, at) };
-            let end = match cut {
-                Some(end) if self.group(text, at, end, &Spans::Elements)? => end,
-                Some(end) => {
-                    alone_until = end;
-                    self.element(text, at)?
-                }
-                None => self.element(text, at)?,
-            };
-            at = end + bytes[end..].iter().take_while(|byte| is_space(**byte)).count();
+            at = skip_space(bytes, end);
             match bytes.get(at) {
-                Some(b',') => after_comma = true,
-                Some(b']') => return end_of_array(text, at),
+                Some(b',') => at += 1,
+                Some(b']') => {
+                    self.check_bounds()?;
+                    return end_of_array(text, at);
+                }
                 Some(_) => return Err(not_json(text, at, "expected `,` or `]`")?),
                 None => return Err(not_json(text, at, "EOF while parsing a list")?),
             }
-            at += 1;
         }
     }
 
-    /// Reads the element of the array at `at` alone; gives its end.
+    /// Reads the element of the array at `at`; gives its end.
+    #[inline]
     fn element(&mut self, text: &mut Text<'_>, at: usize) -> Result<usize, Rejection> {
+        if let Some((event, end)) = plain::event::<false>(text.bytes, at, self.defaults)
+            && self.lines.push(&event, self.line_bytes_max).is_ok()
+        {
+            self.found.events += 1;
+            return Ok(end);
+        }
+        self.any_element(text, at)
+    }
+
+    /// As [`Batch::element`], for what the plain path does not know.
+    fn any_element(&mut self, text: &mut Text<'_>, at: usize) -> Result<usize, Rejection> {
+        if let Some(end) = plain::end_of_value(text.bytes, at) {
+            self.alone(text, at, end)?;
+            return Ok(end);
+        }
         let rest = &text.utf8()?[at..];
         let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
         match values.next() {
@@ -294,47 +279,6 @@ impl Batch<'_, '_, '_> {
         }
     }
 
-    /// Reads a window as one group. `false`: it has to be read event by event.
-    fn group(
-        &mut self,
-        text: &mut Text<'_>,
-        at: usize,
-        end: usize,
-        spans: &Spans<'_>,
-    ) -> Result<bool, Rejection> {
-        let Batch {
-            defaults,
-            line_bytes_max,
-            lines,
-            found,
-            ..
-        } = self;
-        let (defaults, line_bytes_max) = (*defaults, *line_bytes_max);
-        let mut refused = None;
-        let group = &text.bytes[at..end];
-        let unknown = |number, from, to, lines: &mut Lines| {
-            let event = match text.utf8() {
-                Ok(text) => &text[at + from..at + to],
-                Err(rejection) => {
-                    refused = Some(rejection);
-                    return false;
-                }
-            };
-            let number = found.events + number as u64;
-            found.slow(number, event, defaults, line_bytes_max, lines);
-            true
-        };
-        let answer = Fast::with(|fast| fast.group(group, spans, defaults, line_bytes_max, lines, unknown));
-        match (refused, answer) {
-            (Some(rejection), _) => Err(rejection),
-            (None, Some(events)) => {
-                found.events += events as u64;
-                self.check_bounds().map(|()| true)
-            }
-            (None, None) => Ok(false),
-        }
-    }
-
     /// Reads the event in this range of the body by itself.
     fn alone(&mut self, text: &mut Text<'_>, start: usize, end: usize) -> Result<(), Rejection> {
         let Batch {
@@ -345,15 +289,15 @@ impl Batch<'_, '_, '_> {
             ..
         } = self;
         let event = &text.bytes[start..end];
-        if !Fast::with(|fast| fast.single(event, defaults, *line_bytes_max, lines)) {
+        if !push_known(event, defaults, *line_bytes_max, lines) {
             let event = &text.utf8()?[start..end];
             found.slow(found.events, event, defaults, *line_bytes_max, lines);
         }
         found.events += 1;
-        self.check_bounds()
+        Ok(())
     }
 
-    /// Looked at after each window or event, so the bound is passed by the lines of one window at the most.
+    /// Looked at after each window, so the bounds are passed by the lines of one window, or of one event, at the most.
     fn check_bounds(&mut self) -> Result<(), Rejection> {
         match self.lines.bytes().len() > self.lines_bytes_max {
             true => Err(Rejection::TooLarge),
@@ -409,25 +353,24 @@ fn not_json(text: &mut Text<'_>, at: usize, error: &str) -> Result<Rejection, Re
     Ok(Rejection::Invalid(details.finish()))
 }
 
-/// Where the window of an array ends that begins with the element at `at`: behind an object, with a
-/// comma and another object, or the end of the array, following.
-fn cut(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = &bytes[at..];
-    let Some(mut window) = rest.get(..WINDOW_BYTES_MAX) else {
-        let inside = trim_end(rest).strip_suffix(b"]")?;
-        return Some(at + trim_end(inside).len());
-    };
-    for _ in 0..CUTS_MAX {
-        window = &window[..memchr::memrchr(b'{', window)?];
-        let before = trim_end(window);
-        if let Some(inside) = before.strip_suffix(b",")
-            && let inside = trim_end(inside)
-            && inside.ends_with(b"}")
-        {
-            return Some(at + inside.len());
+/// The end of the line of which nothing but white space is left at `at`; `None` if more is.
+#[inline]
+fn line_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match bytes.get(at) {
+            None | Some(b'\n') => return Some(at),
+            Some(byte) if is_space(*byte) => at += 1,
+            Some(_) => return None,
         }
     }
-    None
+}
+
+#[inline]
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|byte| is_space(*byte)) {
+        at += 1;
+    }
+    at
 }
 
 /// The error for a body of no bytes.

@@ -176,6 +176,7 @@ impl Lines {
         self.write(&Fields {
             metadata: b"",
             breaks: false,
+            exact: None,
             ..*event
         });
         let line_bytes = self.bytes.len() - start + metadata.len();
@@ -187,17 +188,25 @@ impl Lines {
     #[inline]
     fn write(&mut self, event: &Fields<'_>) -> (usize, usize) {
         let out = &mut self.bytes;
-        out.extend_from_slice(b"{\"visitor_id\":\"");
+        if let (Some(line), Text::Raw(visitor_id), Text::Raw(name)) =
+            (event.exact, event.visitor_id, event.name)
+        {
+            let name_at = out.len() + OPEN.len() + visitor_id.len() + BEFORE_NAME.len();
+            out.extend_from_slice(line);
+            out.push(b'\n');
+            return (name_at, name.len());
+        }
+        out.extend_from_slice(OPEN);
         event.visitor_id.write(out);
-        out.extend_from_slice(b"\",\"event\":\"");
+        out.extend_from_slice(BEFORE_NAME);
         let name_at = out.len();
         event.name.write(out);
         let name_len = out.len() - name_at;
-        out.extend_from_slice(b"\",\"timestamp\":\"");
+        out.extend_from_slice(BEFORE_TIMESTAMP);
         out.extend_from_slice(event.timestamp.as_bytes());
-        out.extend_from_slice(b"\",\"metadata\":");
+        out.extend_from_slice(BEFORE_METADATA);
         write_unbroken(out, event.metadata, event.breaks);
-        out.extend_from_slice(b",\"user_agent\":");
+        out.extend_from_slice(BEFORE_AGENT);
         match &event.user_agent {
             Agent::Json(json) => out.extend_from_slice(json),
             Agent::Text(text) => {
@@ -206,7 +215,7 @@ impl Lines {
                 out.push(b'"');
             }
         }
-        out.extend_from_slice(b"}\n");
+        out.extend_from_slice(CLOSE);
         (name_at, name_len)
     }
 
@@ -236,6 +245,23 @@ impl Lines {
     }
 }
 
+/// What stands in a line between the values of its members, and around them.
+const OPEN: &[u8] = b"{\"visitor_id\":\"";
+const BEFORE_NAME: &[u8] = b"\",\"event\":\"";
+const BEFORE_TIMESTAMP: &[u8] = b"\",\"timestamp\":\"";
+const BEFORE_METADATA: &[u8] = b"\",\"metadata\":";
+const BEFORE_AGENT: &[u8] = b",\"user_agent\":";
+const CLOSE: &[u8] = b"}\n";
+
+/// Bytes of a line that are not those of its values, where the user agent is a text; without the newline.
+pub(super) const EXACT_BYTES: usize = OPEN.len()
+    + BEFORE_NAME.len()
+    + BEFORE_TIMESTAMP.len()
+    + BEFORE_METADATA.len()
+    + BEFORE_AGENT.len()
+    + 2
+    + 1;
+
 /// A valid event, ready to be written.
 pub(super) struct Fields<'a> {
     pub(super) visitor_id: Text<'a>,
@@ -246,13 +272,15 @@ pub(super) struct Fields<'a> {
     /// Whether `metadata` may hold line breaks.
     pub(super) breaks: bool,
     pub(super) user_agent: Agent<'a>,
+    /// The line without its newline, where it came like that: the fields are its parts.
+    pub(super) exact: Option<&'a [u8]>,
 }
 
 /// The text of a string member.
 #[derive(Clone, Copy)]
 pub(super) enum Text<'a> {
     /// Came without a single escape: needs none either, and is copied.
-    Raw(&'a str),
+    Raw(&'a [u8]),
     /// Was unescaped: may need escapes.
     Decoded(&'a str),
 }
@@ -261,7 +289,7 @@ impl Text<'_> {
     #[inline]
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Text::Raw(text) => out.extend_from_slice(text.as_bytes()),
+            Text::Raw(text) => out.extend_from_slice(text),
             Text::Decoded(text) => write_escaped(out, text.as_bytes()),
         }
     }

@@ -4,14 +4,16 @@
 //! that the client gets. This stage knows nothing of HTTP, of files or of coroutines.
 //!
 //! ```text
-//!            +- fast: simd-json's tape, positions in the source ---------+
-//! body ------+   | don't know                                            +--> Lines
-//!  (batch    +- slow: serde_json, the whole truth -----------------------+
-//!   cuts it)     +--> Details
+//! body ------+- plain: one pass over the bytes as they came -------------+
+//!  (batch    |   | don't know                                            |
+//!   cuts it) +- tape: simd-json's tape, positions in the source ---------+--> Lines
+//!            |   | don't know                                            |
+//!            +- slow: serde_json, the whole truth -----------------------+
+//!                +--> Details
 //! ```
 //!
-//! There are two ways and one meaning. The fast path answers for ordinary valid events and for nothing
-//! else; the slow path is the reference, and the only one that says what is wrong. Both end in the same
+//! There are three ways and one meaning. The first two answer for valid events, in their common form and with escapes,
+//! and for nothing else; the slow path is the reference, and the only one that says what is wrong. All end in the same
 //! function that writes the line.
 //!
 //! Rules that hold for whatever is sent:
@@ -21,17 +23,19 @@
 //! - a request that is refused leaves the lines as they were;
 //! - nothing recurses on the input, and what is kept between requests is bounded.
 //!
-//! A [`Parser`] belongs to one connection and is used by its coroutine alone; the buffers of the fast path belong to the
-//! thread, see `Fast::with`. A valid event in its usual form allocates nothing once the buffers have grown to it. No
+//! A [`Parser`] belongs to one connection and is used by its coroutine alone; the buffers of the tape belong to the
+//! thread, see `TapeReader::with`. A valid event in its usual form allocates nothing once the buffers have grown to it. No
 //! function here waits for anything but the body of a batch.
 
 mod batch;
+mod chunk;
 mod details;
-mod fast;
 mod line;
+mod plain;
 #[cfg(test)]
 mod properties;
 mod slow;
+mod tape;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -41,7 +45,7 @@ use std::io::{self, BufRead};
 
 use batch::{Batch, Found};
 use details::Details;
-use fast::Fast;
+use tape::{TapeReader, is_space};
 use time::StampText;
 
 pub use details::DETAILS_MAX;
@@ -104,7 +108,6 @@ pub struct Parser {
     line_bytes_max: usize,
     batch_lines_bytes_max: usize,
     defaults: Defaults,
-    ranges: Vec<(u32, u32)>,
 }
 
 impl Parser {
@@ -114,7 +117,6 @@ impl Parser {
             line_bytes_max,
             batch_lines_bytes_max: BATCH_LINES_BYTES_MAX,
             defaults: Defaults::new(),
-            ranges: Vec::new(),
         }
     }
 
@@ -141,7 +143,7 @@ impl Parser {
         lines: &mut Lines,
     ) -> Result<(), Rejection> {
         self.defaults.set(header_agent, now.into());
-        match Fast::with(|fast| fast.single(body, &self.defaults, self.line_bytes_max, lines)) {
+        match push_known(body, &self.defaults, self.line_bytes_max, lines) {
             true => Ok(()),
             false => self.single_slow(body, lines),
         }
@@ -195,7 +197,6 @@ impl Parser {
             defaults: &self.defaults,
             line_bytes_max: self.line_bytes_max,
             lines_bytes_max: mark.bytes() + self.batch_lines_bytes_max,
-            ranges: &mut self.ranges,
             lines,
             mark,
             gathered_bytes: 0,
@@ -223,6 +224,20 @@ impl Parser {
         };
         lines.roll_back(mark);
         refused
+    }
+}
+
+/// Appends the line of the event that `text` is, if the plain path or the tape's knows it. `false` means don't know; then
+/// nothing is changed.
+#[inline]
+fn push_known(text: &[u8], defaults: &Defaults, line_bytes_max: usize, lines: &mut Lines) -> bool {
+    let at = text.iter().position(|byte| !is_space(*byte)).unwrap_or(0);
+    match plain::event::<false>(text, at, defaults) {
+        Some((event, end)) if text[end..].iter().all(|byte| is_space(*byte)) => {
+            lines.push(&event, line_bytes_max).is_ok()
+        }
+        Some(_) => false,
+        None => TapeReader::with(|reader| reader.single(text, defaults, line_bytes_max, lines)),
     }
 }
 

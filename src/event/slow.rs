@@ -78,6 +78,7 @@ pub(super) fn event(
             Some(text) => Agent::Text(Text::Decoded(text)),
             None => Agent::Json(defaults.user_agent()),
         },
+        exact: None,
     };
     match lines.push(&fields, line_bytes_max) {
         Ok(()) => true,

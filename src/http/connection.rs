@@ -204,7 +204,7 @@ impl<S: Socket, V: Service> Connection<S, V> {
             self.is_in_call = true;
             self.output.begin_turn(turn);
             let mut path_room = String::new();
-            let mut request = Request::new(head, Body::whole(body), &mut path_room);
+            let mut request = Request::new(head, Body::whole(body), &mut path_room).on(&self.wire);
             self.service.call(&mut request, &mut self.output);
             let is_last = self.output.end_turn();
             self.is_in_call = false;

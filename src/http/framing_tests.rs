@@ -65,6 +65,10 @@ impl Socket for Script {
     fn shut_write(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn is_hung_up(&self) -> bool {
+        false
+    }
 }
 
 /// What is left of a body, of so many bytes at the most.

@@ -302,8 +302,16 @@ pub struct Request<'a> {
     path: &'a str,
     query: &'a str,
     headers: &'a [Header<'a>],
+    /// The connection it came on, where that can be looked at.
+    presence: Option<&'a dyn Presence>,
     /// The body's reader.
     pub body: Body<'a>,
+}
+
+/// A connection, of which one may want to know whether anybody is there.
+pub(super) trait Presence {
+    /// Whether the peer has ended its sending side, or the connection is broken.
+    fn is_peer_gone(&self) -> bool;
 }
 
 impl<'a> Request<'a> {
@@ -314,8 +322,23 @@ impl<'a> Request<'a> {
             path: head.target.path(path_room),
             query: head.target.query(),
             headers: head.headers,
+            presence: None,
             body,
         }
+    }
+
+    /// On a connection that can be looked at meanwhile.
+    pub(super) fn on(self, presence: &'a dyn Presence) -> Self {
+        Self {
+            presence: Some(presence),
+            ..self
+        }
+    }
+
+    /// Whether the peer has ended its sending side or the connection is broken, so that most likely nobody waits for the
+    /// answer: a system call. While the body is on its way only reading it tells, and this does not.
+    pub fn is_peer_gone(&self) -> bool {
+        self.presence.is_some_and(Presence::is_peer_gone)
     }
 
     /// The method, as sent: methods are case-sensitive.

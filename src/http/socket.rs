@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 
 use may::io::{CoIo, WaitIo, WaitIoWaker};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{RecvFlags, SendFlags};
 
 /// What happened to a socket while its coroutine was parked: the flags `epoll` reported, and a wake-up.
@@ -73,6 +74,9 @@ pub trait Socket: Send + 'static {
     fn wait(&mut self) -> Events;
     /// Ends the sending side; the peer sees the end of the stream after the bytes written so far.
     fn shut_write(&mut self) -> io::Result<()>;
+    /// Whether the peer has ended its sending side, or the connection is broken, whatever is still to be read. Takes
+    /// nothing in, and does not wait.
+    fn is_hung_up(&self) -> bool;
 }
 
 /// A descriptor registered with the coroutine scheduler's `epoll`.
@@ -160,5 +164,12 @@ impl<T: Stream> Socket for Registered<T> {
 
     fn shut_write(&mut self) -> io::Result<()> {
         (**self).shut_write()
+    }
+
+    fn is_hung_up(&self) -> bool {
+        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut asked = [PollFd::new(&**self, ends)];
+        let now = Timespec::default();
+        rustix::event::poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().intersects(ends)
     }
 }

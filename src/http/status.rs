@@ -1,9 +1,9 @@
 //! Status codes and their reason phrases.
 
 /// The statuses that this server sends, ascending.
-pub const ALL: [u16; 26] = [
+pub const ALL: [u16; 27] = [
     100, 200, 202, 204, 301, 304, 400, 401, 403, 404, 405, 406, 408, 411, 413, 414, 415, 417, 422, 429, 431,
-    500, 501, 503, 504, 505,
+    499, 500, 501, 503, 504, 505,
 ];
 
 /// The reason phrase of `status`; codes this server never sends get an empty one, which HTTP allows.
@@ -30,6 +30,8 @@ pub fn reason(status: u16) -> &'static str {
         422 => "Unprocessable Content",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        // No standard's, but nginx's: its reader is the access log.
+        499 => "Client Closed Request",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",

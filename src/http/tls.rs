@@ -538,6 +538,10 @@ impl<S: Socket> Socket for Tls<S> {
         self.close();
         self.socket.shut_write()
     }
+
+    fn is_hung_up(&self) -> bool {
+        self.queues.end.is_some() || self.socket.is_hung_up()
+    }
 }
 
 impl<S: Socket> Drop for Tls<S> {

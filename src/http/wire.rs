@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::deadline::{NEVER, Time, Watch, Watched, micros, signed};
 use super::pool::Pool;
+use super::request::Presence;
 use super::socket::Socket;
 use super::traffic::Counts;
 
@@ -150,6 +151,12 @@ pub(super) enum Filled {
     AtRest,
     /// The peer has taken too long: over a head, over a body, or to send another request.
     TooSlow,
+}
+
+impl<S: Socket> Presence for Wire<S> {
+    fn is_peer_gone(&self) -> bool {
+        self.socket.is_hung_up()
+    }
 }
 
 /// A socket, what is known of it, and how long its peer may take.

@@ -114,7 +114,8 @@ impl Writer {
     }
 
     fn prepend_last(&self, file: &dyn Source, window: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
-        let mut lines = Backwards::new(file, LINE_BYTES_MAX)?;
+        let read = |to: &mut [u8], at| file.read_exact_at(to, at);
+        let mut lines = Backwards::new(file.length()?, LINE_BYTES_MAX, read)?;
         while window.len() < self.shared.recent.capacity() {
             let Some((_, line)) = lines.previous()? else { break };
             if facts_of_line(line).is_some() {

@@ -71,6 +71,12 @@ impl Work {
         self.not_before = Some(Instant::now() + pause);
     }
 
+    /// Whether the file has bytes, published or not; also if nobody can say.
+    fn has_bytes(&self) -> bool {
+        let length = self.file.as_ref().map(|file| file.length());
+        length.is_some_and(|length| !matches!(length, Ok(0)))
+    }
+
     fn time_left(&self) -> Option<Duration> {
         let left = self.not_before?.saturating_duration_since(Instant::now());
         (!left.is_zero()).then_some(left)
@@ -113,6 +119,14 @@ impl SyncThread {
             };
             return (work, is_stopping.then_some(false));
         }
+        if work.published == 0 && work.has_bytes() {
+            // The first of them were appended while the sync was under way, and the writer has not come to say so: they may be
+            // what the disk did not take.
+            if work.stopping {
+                return (work, Some(false));
+            }
+            return (self.wait(work, ASK_AGAIN), None);
+        }
         if work.published == 0 {
             // A file with nothing in it: nothing can have been lost, and its entry may be synced again.
             match work.time_left().filter(|_| !work.stopping) {
@@ -126,7 +140,9 @@ impl SyncThread {
             // The writer has ended.
             work = self.rescue(work, shared);
             let failure = work.failure.as_ref();
-            let is_safe = failure.is_some_and(|failure| failure.is_rescued && !failure.is_lost);
+            // What came after an earlier rescue may not have been written again.
+            let is_all = work.synced >= work.published;
+            let is_safe = is_all && failure.is_some_and(|failure| failure.is_rescued && !failure.is_lost);
             if is_safe {
                 self.unmark(shared);
             }
@@ -180,6 +196,13 @@ impl SyncThread {
     /// Writes what is in doubt again, while the writer rests or has ended.
     fn rescue<'a>(&'a self, mut work: MutexGuard<'a, Work>, shared: &Shared) -> MutexGuard<'a, Work> {
         work.is_demanded = false;
+        // Asked for twice: the writer may be sealing the file by now, and the number is that of the next.
+        if work.synced >= work.published {
+            work.failure
+                .iter_mut()
+                .for_each(|failure| failure.is_rescued = true);
+            return work;
+        }
         let (Some(failure), Some(file)) = (&work.failure, work.file.clone()) else {
             return work;
         };

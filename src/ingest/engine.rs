@@ -15,6 +15,7 @@ use super::doorbell::Doorbell;
 use super::growth::Growth;
 use super::herald::Herald;
 use super::journal::{Journal, JournalError, Place, Remains};
+use super::left::{is_journal_gone, journal_path, keep_damaged, may_power_have_gone, note_of};
 use super::recovery::{Recovered, recover};
 use super::rotation::Rotation;
 use super::space::Space;
@@ -125,13 +126,20 @@ impl Engine {
         let recovered = recover(remains.as_ref(), &mut live, &catalog, config.line_seq)
             .inspect_err(in_doubt)
             .map_err(failed("bring the journal's events into"))?;
+        let is_gone = is_journal_gone(&config.journal, remains.is_some(), lock.left_journal());
+        let recovered = Recovered {
+            is_journal_gone: is_gone,
+            ..recovered
+        };
         drop(remains);
-        if let (true, Place::File(path)) = (recovered.damaged_frames > 0, &config.journal) {
+        if let (true, Place::File(path)) = (recovered.is_journal_damaged(), &config.journal) {
             keep_damaged(path).map_err(failed("put aside the damaged journal of"))?;
         }
         let counters = Counters::new(config.names_max);
         let recent = Recent::new(config.ring_capacity);
         let journal = make_journal(&config, &log)?;
+        lock.note_journal(note_of(&config.journal).as_deref())
+            .map_err(failed("write the lock file of"))?;
 
         let doorbell = Arc::new(Doorbell::new());
         let herald = Herald::start(Arc::clone(&doorbell));
@@ -178,6 +186,10 @@ impl Engine {
             Arc::clone(&shared.catalog),
             shared.config.keep.clone(),
             Arc::clone(&shared.archive),
+            {
+                let shared = Arc::clone(&shared);
+                Arc::new(move || shared.journal.write_back())
+            },
             {
                 let (fs, sync_thread) = (Arc::clone(&fs), Arc::clone(&sync_thread));
                 move || clock.look_around(&*fs, &sync_thread)
@@ -268,11 +280,15 @@ impl Engine {
         }
         let is_synced = synced == Some(true);
         // The next start has to know that the log may not be on the disk.
-        if quiet
-            && is_synced
-            && let Err(error) = self.shared.journal.discard()
-        {
-            tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
+        if quiet && is_synced {
+            // In this order: a journal that is empty and noted is one that somebody has emptied.
+            let emptied = self
+                .lock
+                .note_journal(None)
+                .and_then(|()| self.shared.journal.discard());
+            if let Err(error) = emptied {
+                tracing::warn!(%error, "the journal could not be emptied; the next start will find nothing in it");
+            }
         }
         if self.keeper.nameless() > 0 {
             Outcome::FileLost
@@ -411,26 +427,6 @@ fn make_directories(path: &Path) -> io::Result<()> {
         .try_for_each(|path| OsFs.make_directory(path))
 }
 
-/// Whether the log may be as a power cut left it. A clean stop leaves an empty journal; where there is none nobody knows.
-fn may_power_have_gone(place: &Place, remains: Option<&Remains>) -> bool {
-    match (place, remains) {
-        (_, Some(remains)) => remains.rebooted,
-        (Place::File(path), None) => !path.exists(),
-        (Place::Memory, None) => true,
-    }
-}
-
-/// Renames a journal with frames that could not be believed, so that somebody can look at it.
-fn keep_damaged(path: &Path) -> io::Result<()> {
-    let seconds = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |since| since.as_secs());
-    let mut kept = path.to_owned().into_os_string();
-    kept.push(format!(".damaged-{seconds}"));
-    tracing::error!(kept = %Path::new(&kept).display(), "the journal had damaged frames; it has been put aside");
-    std::fs::rename(path, kept)
-}
-
 impl Shared {
     /// What the keeper does twice a second beside its work: asks the machine how it is, has the live file sealed when its period is over, and looked after when another program has laid hands on it.
     fn look_around(&self, fs: &dyn Fs, sync_thread: &SyncThread) {
@@ -450,13 +446,6 @@ impl Shared {
         if self.rotation.is_requested() || self.rotation.is_suspected() {
             self.doorbell.ring(true);
         }
-    }
-}
-
-fn journal_path(place: &Place) -> Option<&Path> {
-    match place {
-        Place::File(path) => Some(path),
-        Place::Memory => None,
     }
 }
 

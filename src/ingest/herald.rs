@@ -227,6 +227,12 @@ impl Herald {
         }
     }
 
+    /// Whether all waits have been ended.
+    pub fn is_stopping(&self) -> bool {
+        // Acquire: pairs with the Release in `stop`.
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Ends all waits, then the timekeeper thread. The herald goes on until [`Herald::dismiss`].
     pub fn stop(&self) {
         // Under the lock, so that the timekeeper is either before its look at the flag or asleep.

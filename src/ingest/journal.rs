@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preface (4 KiB)  block 0 (4,160 bytes)  block 1  …       all integers little-endian
-//! preface: magic, version, block size, boot id, path of the log, CRC-32C
+//! preface: whose journal it is, and how many blocks it has (see `preface`)
 //! block:   header (see `header`), piece of a frame's lines
 //! ```
 //!
@@ -19,7 +19,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +26,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::blocks::{BLOCK_BYTES, Block, PREFACE_BYTES, Region};
+use super::preface::{Preface, VERSION, note_blocks};
+use crate::failpoint;
 use crate::log::fs::{Fs, OsFs};
 
 /// Bytes by which the journal grows: one publish interval of a fast machine fits many times, and zeros of this size are
@@ -39,12 +40,6 @@ pub const BYTES_MIN: u64 = 1 << 20;
 /// The largest bound: ring and free list take 150 bytes of memory for each block at once, 150 MiB for a journal of this
 /// size.
 pub const BYTES_MAX: u64 = 4 << 30;
-
-const MAGIC: [u8; 8] = *b"FLGTJRNL";
-const VERSION: u32 = 1;
-const BOOT_ID_BYTES: usize = 36;
-/// Longest path kept in the preface; of a longer one the end.
-const PATH_BYTES_MAX: usize = 3 << 10;
 
 /// Where the journal lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,12 +124,16 @@ impl Journal {
             return Ok(Vec::new());
         }
         if let Some(file) = &self.file {
-            let start = (PREFACE_BYTES + self.region.minted() as usize * BLOCK_BYTES) as u64;
-            if let Err(error) = write_zeros(file, start, count as usize * BLOCK_BYTES) {
+            let minted = self.region.minted();
+            let start = length_of(minted);
+            if let Err(error) = write_synced(file, start, &vec![0; count as usize * BLOCK_BYTES]) {
                 // Give back what was taken of a disk that is full. If even that fails, the next attempt overwrites it.
                 file.set_len(start).ok();
                 return Err(error);
             }
+            failpoint::hit("journal.grown");
+            // If that fails, the number may be noted all the same: then the file has to have the blocks.
+            note_blocks(file, minted + count)?;
         }
         Ok(self.region.mint(count))
     }
@@ -148,12 +147,24 @@ impl Journal {
         let before = self.region.minted();
         let left = self.region.retire(free, CHUNK_BLOCKS);
         let minted = self.region.minted();
-        let length = (PREFACE_BYTES + minted as usize * BLOCK_BYTES) as u64;
         let cut = match &self.file {
-            Some(file) if minted < before => file.set_len(length),
+            Some(file) if minted < before => {
+                note_blocks(file, minted).and_then(|()| file.set_len(length_of(minted)))
+            }
             _ => Ok(()),
         };
         (left, cut.map(|()| minted < before))
+    }
+
+    /// Has every block on the disk as it is now, or is soon.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write_back(&self) -> io::Result<()> {
+        match self.is_durable() {
+            true => self.region.flush(),
+            false => Ok(()),
+        }
     }
 
     /// Empties the file, when everything in it is in the log. Nobody may touch a block afterwards: it would be a SIGBUS.
@@ -165,23 +176,27 @@ impl Journal {
     }
 }
 
-/// Writes `bytes` zeros at `offset` and has them on the disk.
+/// Length of a journal's file with so many blocks.
+fn length_of(blocks: u32) -> u64 {
+    (PREFACE_BYTES + blocks as usize * BLOCK_BYTES) as u64
+}
+
+/// Writes `bytes` at `offset` and has them on the disk.
 ///
 /// By writes that sync what they write, and nothing else (`RWF_DSYNC`). An `fdatasync` would write all that has been stored
 /// in the journal lately, and write-protect its pages: the next store to each of them is then a page fault, and as long as the
 /// journal grows by a chunk now and then, that was a sixth of what an event of a batch costs.
-fn write_zeros(file: &File, offset: u64, bytes: usize) -> io::Result<()> {
-    let zeros = vec![0; bytes];
+pub(super) fn write_synced(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     let mut written = 0;
-    while written < bytes {
-        let rest = [IoSlice::new(&zeros[written..])];
+    while written < bytes.len() {
+        let rest = [IoSlice::new(&bytes[written..])];
         match pwritev2(file, &rest, offset + written as u64, ReadWriteFlags::DSYNC) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => written += count,
             Err(Errno::INTR) => {}
             // A kernel (or a stand-in for one) that does not know the flag.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                file.write_all_at(&zeros, offset)?;
+                file.write_all_at(bytes, offset)?;
                 return file.sync_data();
             }
             Err(error) => return Err(error.into()),
@@ -198,6 +213,8 @@ pub struct Remains {
     pub blocks: Vec<Block>,
     /// Whether the machine has been restarted since: then nothing is believed without its checksum.
     pub rebooted: bool,
+    /// Blocks that it had, and that somebody has cut off.
+    pub missing: u32,
 }
 
 /// Why the journal that is there cannot be used.
@@ -277,73 +294,17 @@ impl Remains {
         let region = Region::new(map);
         let blocks = region.mint(u32::MAX);
         Ok(Some(Remains {
+            missing: preface.blocks.saturating_sub(region.capacity()),
+            rebooted: preface.is_of_another_boot(&expected),
             region,
             blocks,
-            rebooted: preface.boot_id != expected.boot_id || preface.boot_id == [0; BOOT_ID_BYTES],
         }))
-    }
-}
-
-/// The journal's first page.
-struct Preface {
-    boot_id: [u8; BOOT_ID_BYTES],
-    log: Vec<u8>,
-}
-
-impl Preface {
-    fn of(log: &Path) -> Preface {
-        // The canonical directory, so that the same log is known by whatever path it is named; the file itself may
-        // not exist yet.
-        let directory = log
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        let path = directory.join(log.file_name().unwrap_or_default());
-        let bytes = path.as_os_str().as_bytes();
-        let log = bytes[bytes.len().saturating_sub(PATH_BYTES_MAX)..].to_vec();
-        let mut boot_id = [0; BOOT_ID_BYTES];
-        // Without a boot id every start counts as the first after a boot.
-        if let Ok(text) = std::fs::read("/proc/sys/kernel/random/boot_id") {
-            let length = text.len().min(BOOT_ID_BYTES);
-            boot_id[..length].copy_from_slice(&text[..length]);
-        }
-        Preface { boot_id, log }
-    }
-
-    fn encode(&self) -> [u8; PREFACE_BYTES] {
-        let mut page = [0; PREFACE_BYTES];
-        page[0..8].copy_from_slice(&MAGIC);
-        page[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        page[12..16].copy_from_slice(&(BLOCK_BYTES as u32).to_le_bytes());
-        page[16..52].copy_from_slice(&self.boot_id);
-        page[52..56].copy_from_slice(&(self.log.len() as u32).to_le_bytes());
-        page[56..56 + self.log.len()].copy_from_slice(&self.log);
-        let checksum = crc32c::crc32c(&page[..PREFACE_BYTES - 4]);
-        page[PREFACE_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
-        page
-    }
-
-    fn decode(page: &[u8; PREFACE_BYTES], path: &Path) -> Result<Preface, JournalError> {
-        let word =
-            |at: usize| u32::from_le_bytes(page[at..at + 4].try_into().expect("four bytes are four bytes"));
-        if page[0..8] != MAGIC || word(PREFACE_BYTES - 4) != crc32c::crc32c(&page[..PREFACE_BYTES - 4]) {
-            return Err(JournalError::NotAJournal(path.to_owned()));
-        }
-        if word(8) != VERSION || word(12) != BLOCK_BYTES as u32 {
-            return Err(JournalError::Version(path.to_owned(), word(8)));
-        }
-        let boot_id = page[16..52].try_into().expect("36 bytes are 36 bytes");
-        let length = (word(52) as usize).min(PATH_BYTES_MAX);
-        Ok(Preface {
-            boot_id,
-            log: page[56..56 + length].to_vec(),
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::preface::forged;
     use super::*;
 
     #[test]
@@ -367,6 +328,44 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_was_cut_off_is_told_from_one_that_was_never_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("metrics.journal");
+        let log = directory.path().join("metrics.jsonl");
+        let bytes_max = (CHUNK_BYTES + 3 * BLOCK_BYTES) as u64;
+        let journal = Journal::create(&Place::File(path.clone()), &log, bytes_max).unwrap();
+        let missing = || Remains::open(&path, &log).unwrap().unwrap().missing;
+        assert_eq!(missing(), 0);
+        let free = [journal.grow().unwrap(), journal.grow().unwrap()]
+            .into_iter()
+            .flatten();
+        let free: Vec<Block> = free.collect();
+        let length = path.metadata().unwrap().len();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        for (cut, lost) in [
+            (0, 0),
+            (1, 1),
+            (BLOCK_BYTES, 1),
+            (BLOCK_BYTES + 1, 2),
+            (CHUNK_BYTES, CHUNK_BLOCKS),
+        ] {
+            file.set_len(length - cut as u64).unwrap();
+            assert_eq!(missing(), lost, "{cut} bytes cut off");
+            file.set_len(length).unwrap();
+        }
+        file.set_len(PREFACE_BYTES as u64).unwrap();
+        assert_eq!(missing(), CHUNK_BLOCKS + 3);
+        file.set_len(length).unwrap();
+        // Killed when it had grown and not said so: it has more than is noted.
+        note_blocks(&file, CHUNK_BLOCKS).unwrap();
+        assert_eq!(missing(), 0);
+        // It gets shorter by itself.
+        journal.shrink(free).1.unwrap();
+        assert_eq!(path.metadata().unwrap().len(), length_of(CHUNK_BLOCKS));
+        assert_eq!(missing(), 0);
+    }
+
+    #[test]
     fn a_file_that_is_not_this_logs_journal_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("metrics.journal");
@@ -383,13 +382,14 @@ mod tests {
         for length in [1, 8, 12, 56, PREFACE_BYTES - 1] {
             assert!(matches!(refused(&page[..length]), JournalError::NotAJournal(_)));
         }
-        let mut newer = page;
-        newer[8] += 1;
-        let checksum = crc32c::crc32c(&newer[..PREFACE_BYTES - 4]);
-        newer[PREFACE_BYTES - 4..].copy_from_slice(&checksum.to_le_bytes());
+        let (mut newer, mut older) = (page, page);
+        forged::version(&mut newer, 3);
         let error = refused(&newer);
-        assert!(matches!(error, JournalError::Version(_, 2)), "{error}");
-        assert!(error.to_string().contains("format 2, this is 1"), "{error}");
+        assert!(matches!(error, JournalError::Version(_, 3)), "{error}");
+        assert!(error.to_string().contains("format 3, this is 2"), "{error}");
+        forged::first_version(&mut older);
+        let error = refused(&older);
+        assert!(matches!(error, JournalError::Version(_, 1)), "{error}");
         for bit in 0..PREFACE_BYTES * 8 {
             let mut damaged = page;
             damaged[bit / 8] ^= 1 << (bit % 8);

@@ -16,6 +16,11 @@
 //! not appended again. A torn end is completed if it is the beginning of a line that is missing, and closed in place
 //! otherwise (see [`crate::log::torn`]).
 //!
+//! # What somebody else did to the journal
+//!
+//! A frame of which a bit is wrong is told and not appended. So it is with a journal that is shorter than it was: the preface
+//! has the number of its blocks.
+//!
 //! Owner: the thread that opens the engine, before any other exists. Memory is bounded by the journal's size.
 
 use std::borrow::Cow;
@@ -40,6 +45,17 @@ pub struct Recovered {
     pub damaged_frames: u64,
     /// A torn line was closed in place.
     pub torn_line_closed: bool,
+    /// Blocks that were cut off the journal: what they held is lost, if it was not in the log.
+    pub missing_blocks: u32,
+    /// The last process did not stop cleanly, and its journal was not there.
+    pub is_journal_gone: bool,
+}
+
+impl Recovered {
+    /// Whether something that was acknowledged may be lost.
+    pub fn is_journal_damaged(&self) -> bool {
+        self.damaged_frames > 0 || self.missing_blocks > 0
+    }
 }
 
 /// A frame found in the journal.
@@ -90,6 +106,15 @@ pub fn recover(
         close_torn_line(live, &mut recovered)?;
         return Ok(recovered);
     };
+    if remains.missing > 0 {
+        recovered.missing_blocks = remains.missing;
+        tracing::error!(
+            blocks_missing = remains.missing,
+            blocks_left = remains.blocks.len(),
+            "the journal has been cut off: what is left of it is brought into the log, and what was acknowledged and lay behind the \
+             cut, if anything did, is lost"
+        );
+    }
     let front = catalog.front().base;
     let mut numbers = Numbers {
         line_seq,

@@ -117,7 +117,7 @@ impl Writer {
             return Sealing::Done;
         }
         let id = self.front_id();
-        if let Err(error) = self.live.rotate(&self.shared.catalog.family().plain(id)) {
+        if let Err(error) = self.live.rotate(self.shared.catalog.family(), id) {
             tracing::warn!(%error, "the log's file cannot be sealed now; it goes on");
             return Sealing::PutOff;
         }
@@ -145,7 +145,7 @@ impl Writer {
             let sight = self.live.sight().unwrap_or(Sight::Well);
             let begun = match sight {
                 Sight::Well => return shared.status.log_works(),
-                Sight::Truncated => self.live.rotate(&family.plain(id)),
+                Sight::Truncated => self.live.rotate(family, id),
                 Sight::Deleted | Sight::Moved => self.live.begin_anew(),
             };
             match begun {

@@ -133,7 +133,7 @@ impl SyncThread {
         }
         (work.published, work.checksum) = (length, checksum);
         let is_first = !std::mem::replace(&mut work.is_counted, true);
-        if is_first || !work.waiters.is_empty() || self.is_due(&work) {
+        if is_first || !work.waiters.is_empty() || work.failure.is_some() || self.is_due(&work) {
             self.bell.notify_one();
         }
     }

@@ -73,6 +73,8 @@ pub trait Fs: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn AppendFile>>;
     /// Renames, failing with [`io::ErrorKind::AlreadyExists`] where `to` exists.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file a second name, failing with [`io::ErrorKind::AlreadyExists`] where `to` exists. Not every file system can.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Renames, in place of what may be at `to`.
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Writes the bytes of `from` over those that the file has from `offset` on, or behind its end, and waits until they are on
@@ -155,6 +157,10 @@ impl Fs for OsFs {
             }
             other => Ok(other?),
         }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fs::{AppendFile, Fs};
-use super::segment::aside;
+use super::segment::{Family, SegmentId, aside};
 use crate::failpoint;
 
 /// The live file of the log and how long it is.
@@ -141,25 +141,39 @@ impl LiveFile {
         Ok(())
     }
 
-    /// Seals the file: it gets the name `sealed`, and a new one, empty, its place. The new one is open before anything is
-    /// renamed. The caller sees to it that the new one's entry gets onto the disk.
+    /// Seals the file: it gets the name of `id`, and a new one, empty, its place. The new one is open before anything is
+    /// renamed, and is in place a moment after.
+    ///
+    /// A disk that kept of the two renames only the second would have lost the sealed file. So that it has not, that has a
+    /// second name on the disk before, [`Family::sealing`]. The caller sees to it that the directory is synced after this, before
+    /// anything in the new file counts as synced and before the second name goes. Where files have one name only, the directory is synced
+    /// between the two renames; for that time there is no live file.
     ///
     /// # Errors
     /// What creating or renaming says. The file is then as it was and may be appended to.
     ///
     /// # Panics
     /// If there is no file.
-    pub fn rotate(&mut self, sealed: &Path) -> io::Result<()> {
+    pub fn rotate(&mut self, family: &Family, id: SegmentId) -> io::Result<()> {
         assert!(self.file().is_some(), "what is sealed is there");
         let next = self.fs.create(&self.staging())?;
         failpoint::hit("rotate.opened");
-        if let Err(error) = self.fs.rename_new(&self.path, sealed) {
+        let second = family.sealing(id);
+        // One that an attempt before this has left.
+        self.fs.remove(&second).ok();
+        self.is_seal_unsynced = match self.fs.link(&self.path, &second) {
+            Ok(()) => self.fs.sync_directory(self.directory()).is_err(),
+            Err(_) => true,
+        };
+        failpoint::hit("rotate.linked");
+        if let Err(error) = self.fs.rename_new(&self.path, &family.plain(id)) {
             // The next attempt empties one that stays.
             self.fs.remove(&self.staging()).ok();
+            self.fs.remove(&second).ok();
+            self.is_seal_unsynced = false;
             return Err(error);
         }
         failpoint::hit("rotate.sealed");
-        self.is_seal_unsynced = true;
         self.turn_to(next);
         Ok(())
     }

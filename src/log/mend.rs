@@ -51,11 +51,13 @@ pub fn mend(fs: &dyn Fs, path: &Path) -> io::Result<usize> {
     let holes = find(&mut file)?;
     let length = fs.stat(path)?.map_or(0, |stat| stat.bytes);
     for hole in &holes {
-        // Twice: when the power goes meanwhile, the next start finds NUL bytes, however much of it got to the disk.
-        for padding in [0, b' '] {
+        let is_end = hole.end == length;
+        // Twice, first with what is no text and has no line break: however much of it has got to the disk when the power goes,
+        // the next start finds NUL bytes in each line of the hole that is not a whole one.
+        for fill in [blank as fn(u64, bool) -> Vec<u8>, filling] {
             let (mut at, mut left) = (hole.start, hole.end - hole.start);
             while left > 0 {
-                let filling = filling(left, hole.end == length, padding);
+                let filling = fill(left, is_end);
                 fs.write_again(path, at, &mut &filling[..])?;
                 at += filling.len() as u64;
                 left -= left.min(filling.len() as u64);
@@ -128,14 +130,24 @@ fn damaged_bytes(line: &[u8], is_cut: bool) -> Option<Option<usize>> {
     Some(is_whole.then_some(damage_end))
 }
 
+/// NUL bytes for the next bytes of a hole with so many left, the last of which ends the line, if something follows.
+fn blank(left: u64, is_end: bool) -> Vec<u8> {
+    let mut bytes = vec![0; left.min(WRITTEN_AT_ONCE) as usize];
+    if !is_end && left <= WRITTEN_AT_ONCE {
+        bytes.pop();
+        bytes.push(b'\n');
+    }
+    bytes
+}
+
 /// Lines for the next bytes of a hole with so many left. At the end of the file, where it may grow, they may be more than that.
-fn filling(left: u64, is_end: bool, padding: u8) -> Vec<u8> {
+fn filling(left: u64, is_end: bool) -> Vec<u8> {
     let mut lines = Vec::new();
     let mut left = left;
     while left > 0 && (lines.len() as u64) < WRITTEN_AT_ONCE {
         if left < LINE_BYTES_MIN && !is_end {
             // No line of ours is so short, and no page: but if there is such a hole, a blank line is all that fits.
-            lines.resize(lines.len() + left as usize - 1, padding);
+            lines.resize(lines.len() + left as usize - 1, b' ');
             lines.push(b'\n');
             break;
         }
@@ -144,7 +156,7 @@ fn filling(left: u64, is_end: bool, padding: u8) -> Vec<u8> {
             bytes -= LINE_BYTES_MIN;
         }
         lines.extend_from_slice(BEGIN);
-        lines.resize(lines.len() + (bytes - LINE_BYTES_MIN) as usize, padding);
+        lines.resize(lines.len() + (bytes - LINE_BYTES_MIN) as usize, b' ');
         lines.extend_from_slice(END);
         left = left.saturating_sub(bytes);
     }
@@ -153,12 +165,15 @@ fn filling(left: u64, is_end: bool, padding: u8) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fs::faulty::FaultyFs;
+    use super::super::fs::faulty::{FaultyFs, random};
+    use super::super::fs::power::{Image, Moment, PowerFs};
     use super::*;
+
+    const LOG: &str = "data/metrics.jsonl";
 
     fn mended(before: &[u8]) -> (usize, Vec<u8>) {
         let fs = FaultyFs::default();
-        let path = Path::new("data/metrics.jsonl");
+        let path = Path::new(LOG);
         fs.put(path, before);
         let holes = mend(&fs, path).unwrap();
         let after = fs.contents(path).unwrap();
@@ -205,6 +220,65 @@ mod tests {
                 assert_eq!(after.len(), text.len().max(before + LINE_BYTES_MIN as usize));
                 let filled = &after[before..after.len() - (text.len() - behind)];
                 assert!(lines(filled).iter().all(|line| line["torn"] == true));
+            }
+        }
+    }
+
+    /// A log on a disk, with what is to be there in any case before each of its damaged lines, and at its end.
+    fn disk_with_holes(seed: u64) -> (Image, usize) {
+        let mut dice = seed;
+        let mut below = |end: usize| random(&mut dice) as usize % end;
+        let mut text = Vec::new();
+        for _ in 0..4 {
+            text.extend_from_slice(event("whole").as_bytes());
+            // A long line begins with a page, so that lines of the filling end with one.
+            let padding = 512 - (text.len() + 10) % 512;
+            text.extend_from_slice(format!("{{\"pad\":\"{}\"}}\n", "-".repeat(padding)).as_bytes());
+            assert!(text.len().is_multiple_of(512));
+            let mut long = event(&"x".repeat(below(9_000))).into_bytes();
+            let start = below(long.len());
+            let end = (start + 1 + below(3_000)).min(long.len());
+            long[start..end].fill([0, 0xFF][below(2)]);
+            text.extend_from_slice(&long);
+        }
+        text.extend_from_slice(event("whole").as_bytes());
+        let fs = PowerFs::new(&Image::default(), seed, 0, 0, || ());
+        let file = fs.create(Path::new(LOG)).unwrap();
+        let mut rest = &text[..];
+        while !rest.is_empty() {
+            rest = &rest[file.append(&[io::IoSlice::new(rest)]).unwrap()..];
+        }
+        file.sync_data().unwrap();
+        fs.sync_directory(Path::new("data")).unwrap();
+        (fs.moments().remove(0).image(&mut dice), text.len())
+    }
+
+    /// Fills the holes, and checks that all is lines then; answers the moments at which the power may have gone meanwhile.
+    fn mend_and_check(image: &Image, length: usize, seed: u64) -> Vec<Moment<()>> {
+        let fs = PowerFs::new(image, seed, 0, 20, || ());
+        mend(&fs, Path::new(LOG)).unwrap();
+        let mended = fs.contents(Path::new(LOG)).unwrap();
+        assert_eq!(mended.len(), length);
+        let whole = |line: &serde_json::Value| line["event"] == "whole";
+        assert_eq!(
+            lines(&mended).iter().filter(|line| whole(line)).count(),
+            5,
+            "seed {seed}"
+        );
+        fs.moments()
+    }
+
+    #[test]
+    fn holes_are_filled_also_when_the_power_goes_meanwhile() {
+        for seed in 0..100 {
+            let mut dice = seed;
+            let (mut image, length) = disk_with_holes(seed);
+            for _ in 0..2 {
+                let moments = mend_and_check(&image, length, random(&mut dice));
+                for moment in &moments {
+                    image = moment.image(&mut dice);
+                    mend_and_check(&image, length, random(&mut dice));
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 //! metrics-20261122T211530Z-000017.jsonl           a sealed file: when it was begun (UTC), and its number
 //! metrics-20261122T211530Z-000017.summary.json    what is counted of it; outlives the file
 //! archive/metrics-20261122T211530Z-000017.jsonl.zst
+//! metrics-20261122T211530Z-000017.sealing         while file 17 is sealed: a second name of it
 //! metrics-000017.rescue                           after a failed sync: what was in doubt of file 17 (see `rescue`)
 //! ```
 //!
@@ -24,6 +25,8 @@ use crate::event::Timestamp;
 
 /// The directory for compressed files, beside the live one.
 pub const ARCHIVE: &str = "archive";
+
+const SEALING: &str = ".sealing";
 
 /// What tells the sealed files of a log apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +128,11 @@ impl Family {
         self.directory.join(name)
     }
 
+    /// The second name that a file has while it is sealed.
+    pub fn sealing(&self, id: SegmentId) -> PathBuf {
+        self.beside(id, SEALING)
+    }
+
     /// The path of what was in doubt of the file with this number, written again.
     pub fn rescue(&self, number: u64) -> PathBuf {
         let tail = format!("-{number:06}.rescue");
@@ -176,12 +184,18 @@ impl Family {
         Ok(found)
     }
 
-    /// Finishes a rename that a process was killed in, where renaming is linking and unlinking: a sealed file that has
-    /// another name, too, loses that. Without this a file that was being sealed would be counted twice and written to.
+    /// Finishes the sealing that a process, or the power, was cut off in. Without this a file that was being sealed could be
+    /// counted twice and written to, or be missing.
     ///
     /// # Errors
-    /// What reading the directory or removing says.
+    /// What reading the directory, renaming or removing says.
     pub fn settle(&self, fs: &dyn Fs) -> io::Result<()> {
+        self.settle_rename(fs)?;
+        self.settle_sealing(fs)
+    }
+
+    /// Where renaming is linking and unlinking: a sealed file that has another name, too, loses that.
+    fn settle_rename(&self, fs: &dyn Fs) -> io::Result<()> {
         let newest = self.list(fs)?.into_iter().rev().find(|(_, parts)| parts.plain);
         let Some((id, _)) = newest else { return Ok(()) };
         let identity = fs.identity_at(&self.plain(id))?;
@@ -193,6 +207,34 @@ impl Family {
             }
         }
         Ok(())
+    }
+
+    /// What was being sealed is there under its second name, whatever else a power cut has left of its names.
+    fn settle_sealing(&self, fs: &dyn Fs) -> io::Result<()> {
+        let known = self.list(fs)?;
+        for id in fs
+            .names_in(&self.directory)?
+            .iter()
+            .filter_map(|name| self.parse_sealing(name))
+        {
+            let second = self.sealing(id);
+            let is_live = fs.identity_at(&self.live())? == fs.identity_at(&second)?;
+            // A file that is known was sealed: all of it, or its summary, came after its name was on the disk.
+            if is_live || known.contains_key(&id) {
+                fs.remove(&second)?;
+                continue;
+            }
+            tracing::info!(file = %self.file_name(id).display(), "the power went while this file was sealed; it gets its name now");
+            fs.rename_new(&second, &self.plain(id))?;
+            fs.sync_directory(&self.directory)?;
+        }
+        Ok(())
+    }
+
+    fn parse_sealing(&self, name: &OsStr) -> Option<SegmentId> {
+        let rest = name.as_bytes().strip_prefix(self.stem.as_bytes())?;
+        let (id, end) = parse_tail(std::str::from_utf8(rest).ok()?)?;
+        (end == SEALING).then_some(id)
     }
 
     fn parse(&self, name: &OsStr) -> Option<(SegmentId, Kind)> {

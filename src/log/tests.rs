@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::LiveFile;
 use super::fs::Fs;
 use super::fs::faulty::{Faults, FaultyFs, random};
+use super::segment::{Family, SegmentId};
 
 const LOG: &str = "data/metrics.jsonl";
 const STAGING: &str = "data/metrics.jsonl.new";
@@ -148,7 +149,8 @@ fn the_file_appears_with_its_first_batch_in_it() {
         assert!(live.file().is_none());
         append(&mut live, &[b"one\n", b"two\n", b"three\n"]);
         assert!(live.file().is_some());
-        let seen: Vec<usize> = fs.watched().into_iter().flatten().collect();
+        let mut seen: Vec<usize> = fs.watched().into_iter().flatten().collect();
+        seen.dedup();
         assert_eq!(seen, [14], "seed {seed}");
         assert_eq!(fs.contents(Path::new(STAGING)), None);
     }
@@ -216,4 +218,81 @@ fn a_new_files_directory_is_synced_before_its_first_batch_counts_as_written() {
     assert_eq!(fs.directory_syncs(), 1);
     append(&mut live, &[b"two\n"]);
     assert_eq!((fs.directory_syncs(), &log(&fs)[..]), (1, &b"one\ntwo\n"[..]));
+}
+
+#[test]
+fn a_file_that_is_sealed_leaves_its_place_for_no_more_than_the_next_rename() {
+    let family = Family::of(Path::new(LOG));
+    let id = SegmentId { number: 1, since: 1 };
+    // Once as it should be, once where files have one name, once where the directory cannot be synced at first.
+    for (links, directory_syncs, absent) in [(0, 0, 1), (1, 0, 2), (0, 1, 2)] {
+        let fs = FaultyFs::new(9, Faults::default());
+        let mut live = open(&fs);
+        append(&mut live, &[b"one\n"]);
+        fs.watch(Path::new(LOG));
+        fs.set(|faults| (faults.links, faults.directory_syncs) = (links, directory_syncs));
+        live.rotate(&family, id).unwrap();
+        let seen = fs.watched();
+        let times = seen.iter().filter(|length| length.is_none()).count();
+        assert_eq!(times, absent, "{seen:?}");
+        append(&mut live, &[b"two\n"]);
+        assert_eq!(log(&fs), b"two\n");
+        assert_eq!(fs.contents(&family.plain(id)).unwrap(), b"one\n");
+        let second = fs.contents(&family.sealing(id));
+        assert_eq!(second.is_some(), links == 0);
+        // Before that goes, the directory is synced by who does it.
+        fs.remove(&family.sealing(id)).ok();
+        assert_eq!(fs.paths().len(), 2, "{:?}", fs.paths());
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_sealed_goes_on_with_one_name() {
+    let family = Family::of(Path::new(LOG));
+    let fs = FaultyFs::new(10, Faults::default());
+    let mut live = open(&fs);
+    append(&mut live, &[b"one\n"]);
+    fs.set(|faults| faults.renames = 1);
+    live.rotate(&family, SegmentId { number: 1, since: 1 })
+        .unwrap_err();
+    assert_eq!(fs.paths(), [Path::new(LOG)]);
+    append(&mut live, &[b"two\n"]);
+    assert_eq!(log(&fs), b"one\ntwo\n");
+}
+
+#[test]
+fn whatever_names_a_file_has_when_its_sealing_is_cut_off_it_has_one_after_the_next_start() {
+    let family = Family::of(Path::new(LOG));
+    let id = SegmentId { number: 7, since: 1 };
+    let (live, plain, second) = (family.live(), family.plain(id), family.sealing(id));
+    // The names of the old file; whether the new one is in place; where the old one is in the end.
+    for (names, has_next, end) in [
+        (vec![&live, &second], false, &live),
+        (vec![&plain, &second], false, &plain),
+        (vec![&live, &plain, &second], false, &plain),
+        (vec![&plain, &second], true, &plain),
+        (vec![&second], true, &plain),
+        (vec![&second], false, &plain),
+    ] {
+        let fs = FaultyFs::new(11, Faults::default());
+        fs.put(names[0], b"old\n");
+        for name in &names[1..] {
+            fs.link(names[0], name).unwrap();
+        }
+        if has_next {
+            fs.put(&live, b"next\n");
+        }
+        family.settle(&fs).unwrap();
+        assert_eq!(fs.contents(end).as_deref(), Some(&b"old\n"[..]), "{names:?}");
+        let expected = if has_next { 2 } else { 1 };
+        assert_eq!(fs.paths().len(), expected, "{names:?}: {:?}", fs.paths());
+    }
+    // One that was left behind by a file that has been packed or removed since brings nothing back.
+    for known in [family.summary(id), family.compressed(id)] {
+        let fs = FaultyFs::new(12, Faults::default());
+        fs.put(&second, b"old\n");
+        fs.put(&known, b"known");
+        family.settle(&fs).unwrap();
+        assert_eq!(fs.paths(), [known]);
+    }
 }

@@ -13,13 +13,16 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use super::files::{Gaps, Late, Part};
-use super::readers::Limit;
+use super::files::{Gaps, Part};
+use super::readers::{Limit, Stop};
 use crate::event::{StoredEvent, Timestamp};
 use crate::ingest::{OTHER, ranked};
 use crate::log::summary::{NameCounts, Summary};
 
 const MINUTE: i64 = 60_000_000;
+/// What it costs to look at a name of a summary, and to add up one of its minutes, in bytes of lines that are read meanwhile.
+const NAME_COST: usize = 128;
+const CELL_COST: usize = 8;
 
 /// Counts by minute; `None` is the minute of events without a time, or of a total.
 pub(super) type Cells = [(Option<i64>, u64)];
@@ -90,12 +93,6 @@ impl Ask {
         !in_minutes(cells, minutes).is_empty() || minutes.cut_events(cells) > 0
     }
 
-    /// Whether the time that is asked for cuts a minute, so that files may have to be read.
-    pub fn cuts_minutes(&self) -> bool {
-        self.minutes()
-            .is_some_and(|minutes| minutes.cut.iter().any(Option::is_some))
-    }
-
     fn is_timed(&self) -> bool {
         self.since.is_some() || self.until.is_some()
     }
@@ -124,11 +121,12 @@ pub(super) fn count(
     limit: &Limit,
     gaps: &mut Gaps,
     each: &mut dyn FnMut(&[u8], &Cells),
-) -> Result<(), Late> {
+) -> Result<(), Stop> {
     let summary = part.summary();
     if summary.events == 0 || !ask.reaches(summary) {
         return Ok(());
     }
+    limit.spend(NAME_COST * summary.counts.len())?;
     let minutes = ask.minutes();
     // Events of minutes that are cut; and whether there is more that has to be read.
     let (mut cut, mut is_read) = (0, false);
@@ -149,6 +147,7 @@ pub(super) fn count(
             (Some(_), None) => is_read = true,
             (Some(minutes), Some(cells)) => {
                 let whole = in_minutes(cells, minutes);
+                limit.spend(CELL_COST * whole.len())?;
                 if !whole.is_empty() {
                     each(name, whole);
                 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::readers::Limit;
+use super::readers::{Limit, Stop};
 use super::scan::{self, Stopped};
 use crate::ingest::{Cut, View};
 use crate::log::FileRange;
@@ -13,10 +13,6 @@ use crate::log::catalog::Segment;
 use crate::log::fs::AppendFile;
 use crate::log::segment::Family;
 use crate::log::summary::Summary;
-
-/// The time is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Late;
 
 /// What an answer lacks, because a file could not be read.
 #[derive(Debug, Default)]
@@ -114,7 +110,7 @@ impl<'l> Part<'l> {
         limit: &Limit,
         gaps: &mut Gaps,
         each: impl FnMut(u64, &[u8]) -> bool,
-    ) -> Result<(), Late> {
+    ) -> Result<(), Stop> {
         let opened = self.open();
         self.read_opened(opened, limit, gaps, each)
     }
@@ -125,7 +121,7 @@ impl<'l> Part<'l> {
         limit: &Limit,
         gaps: &mut Gaps,
         mut each: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), Late> {
+    ) -> Result<(), Stop> {
         match self.open() {
             Ok(Opened::Plain(plain, end)) => {
                 let read = scan::backwards(plain.file(), end, limit, each);
@@ -141,7 +137,7 @@ impl<'l> Part<'l> {
         limit: &Limit,
         gaps: &mut Gaps,
         each: impl FnMut(u64, &[u8]) -> bool,
-    ) -> Result<(), Late> {
+    ) -> Result<(), Stop> {
         let read = match opened {
             Ok(Opened::Gone) => {
                 gaps.add(|| format!("{} has been removed.", self.name()));
@@ -165,7 +161,7 @@ impl<'l> Part<'l> {
         gaps: &mut Gaps,
         newest: &mut Vec<Vec<u8>>,
         mut wants: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), Late> {
+    ) -> Result<(), Stop> {
         let room = (count.saturating_sub(newest.len()) as u64).min(there) as usize;
         let read = match self.open() {
             _ if room == 0 => return Ok(()),
@@ -223,10 +219,10 @@ impl<'l> Part<'l> {
         }
     }
 
-    fn settle(&self, read: Result<(), Stopped>, gaps: &mut Gaps) -> Result<(), Late> {
+    fn settle(&self, read: Result<(), Stopped>, gaps: &mut Gaps) -> Result<(), Stop> {
         match read {
             Ok(()) => Ok(()),
-            Err(Stopped::Late) => Err(Late),
+            Err(Stopped::Limited(stop)) => Err(stop),
             Err(Stopped::Failed(error)) => {
                 let name = self.name();
                 tracing::warn!(file = name, %error, "a file of the log cannot be read for a query");

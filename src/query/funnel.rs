@@ -6,7 +6,7 @@
 //! with the earliest time at which each visitor had done the steps before. The earliest is the best: whatever
 //! follows a later one follows it too.
 //!
-//! Bounds: [`VISITORS_MAX`] visitors are followed, for some 160 MB while it runs, and [`VALUES_MAX`] values of the member that
+//! Bounds: [`VISITORS_MAX`] visitors are followed, for some 250 MB while it runs, and [`VALUES_MAX`] values of the member that
 //! splits them; what is beyond makes the answer incomplete, and so does the end of the time.
 
 use std::collections::HashMap;
@@ -15,17 +15,17 @@ use std::io::Write;
 use serde_json::value::RawValue;
 
 use super::count::Ask;
-use super::files::{Gaps, Late, Log, Part};
-use super::readers::Limit;
+use super::files::{Gaps, Log, Part};
+use super::readers::{Limit, Stop};
 use crate::event::{StoredEvent, Timestamp, spelt};
 use crate::ingest::View;
 
-/// Most visitors that are followed: those whose first step is met first.
-pub const VISITORS_MAX: usize = 1_000_000;
+/// Most visitors that are followed: those whose first step is met first. Tests have few.
+pub const VISITORS_MAX: usize = if cfg!(test) { 100 } else { 1_000_000 };
 /// Most steps.
 pub const STEPS_MAX: usize = 10;
 /// Most values that visitors are split by.
-pub const VALUES_MAX: usize = 10_000;
+pub const VALUES_MAX: usize = if cfg!(test) { 20 } else { 10_000 };
 /// Values that are shown, the others together.
 const GROUPS_TOP: usize = 10;
 /// The longest value that visitors are split by, as JSON.
@@ -132,7 +132,7 @@ fn for_each_event(
     ask: &Ask,
     (time, gaps): (&Limit, &mut Gaps),
     mut each: impl FnMut(&StoredEvent<'_>, &[u8], Moment),
-) -> Result<(), Late> {
+) -> Result<(), Stop> {
     let has_any = |part: &Part<'_>| ask.may_have(part.summary());
     for part in log.parts().filter(has_any) {
         part.read(time, gaps, |offset, line| {
@@ -151,7 +151,7 @@ fn for_each_event(
 
 impl Followed {
     /// Finds those who did the first step, when they did it first, and their value.
-    fn begin(&mut self, log: &Log, asked: &Funnel, time: &Limit, gaps: &mut Gaps) -> Result<(), Late> {
+    fn begin(&mut self, log: &Log, asked: &Funnel, time: &Limit, gaps: &mut Gaps) -> Result<(), Stop> {
         let (mut too_many_visitors, mut too_many_values) = (false, false);
         let Followed { visitors, values, .. } = self;
         let pass = for_each_event(log, &asked.ask(0), (time, gaps), |event, id, moment| {
@@ -189,7 +189,7 @@ impl Followed {
     }
 
     /// Leaves those who did another step after those before.
-    fn go_on(&mut self, log: &Log, ask: &Ask, time: &Limit, gaps: &mut Gaps) -> Result<(), Late> {
+    fn go_on(&mut self, log: &Log, ask: &Ask, time: &Limit, gaps: &mut Gaps) -> Result<(), Stop> {
         let visitors = &mut self.visitors;
         let pass = match visitors.is_empty() {
             true => Ok(()),
@@ -303,4 +303,103 @@ fn value_of(json: &RawValue) -> Option<String> {
         _ => json.to_owned(),
     };
     (value.len() <= VALUE_BYTES_MAX).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::{Value, json};
+
+    use super::super::tests::engine_over;
+    use super::*;
+
+    /// A line of the log: of a visitor, at a second after noon.
+    fn line(visitor: usize, event: &str, second: usize, metadata: Value) -> String {
+        let at = format!("2025-10-09T12:00:{second:02}Z");
+        format!(
+            r#"{{"visitor_id":"visitor-{visitor}","event":"{event}","timestamp":"{at}","metadata":{metadata},"user_agent":null}}"#
+        ) + "\n"
+    }
+
+    fn ask(lines: &str, split: Option<&str>, deadline: Instant) -> Value {
+        let (engine, _directory) = engine_over(lines);
+        let asked = Funnel {
+            steps: ["view", "buy"].map(spelt).to_vec(),
+            split: split.map(str::to_owned),
+            since: Timestamp::parse("2025-10-09T12:00:00Z").unwrap(),
+            until: Timestamp::parse("2025-10-09T13:00:00Z").unwrap(),
+        };
+        let body = funnel(&engine.view(), &asked, &Limit::until(deadline));
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    fn in_time() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    fn visitors(answer: &Value) -> Vec<u64> {
+        let steps = answer["steps"].as_array().unwrap().iter();
+        steps.map(|step| step["visitors"].as_u64().unwrap()).collect()
+    }
+
+    #[test]
+    fn of_too_many_visitors_the_first_are_followed_and_the_answer_says_so() {
+        for more in [0, 1, 30] {
+            let everybody = VISITORS_MAX + more;
+            let views = (0..everybody).map(|visitor| line(visitor, "view", 0, json!({})));
+            // Those who came first once more, those that are not followed too.
+            let again = (0..everybody).map(|visitor| line(visitor, "view", 5, json!({})));
+            let buys = (0..everybody).map(|visitor| line(visitor, "buy", 9, json!({})));
+            let answer = ask(
+                &views.chain(again).chain(buys).collect::<String>(),
+                None,
+                in_time(),
+            );
+            assert_eq!(visitors(&answer), [VISITORS_MAX as u64; 2], "{answer}");
+            assert_eq!(answer["complete"], more == 0);
+            if more > 0 {
+                let reason = format!("Only {VISITORS_MAX} visitors are followed, and there are more.");
+                assert_eq!(answer["reason"], reason);
+            }
+        }
+    }
+
+    #[test]
+    fn of_too_many_values_the_first_are_told_apart_and_the_rest_are_one_group() {
+        for more in [0, 1, 7] {
+            // The first value is the most frequent one.
+            let values = VALUES_MAX + more;
+            let people = values + 5;
+            let value = |visitor: usize| json!({"plan": visitor.saturating_sub(5)});
+            let views = (0..people).map(|visitor| line(visitor, "view", 0, value(visitor)));
+            let buys = (0..people).map(|visitor| line(visitor, "buy", 9, json!({})));
+            let answer = ask(&views.chain(buys).collect::<String>(), Some("plan"), in_time());
+            assert_eq!(visitors(&answer), [people as u64; 2]);
+            let groups = answer["split"]["groups"].as_array().unwrap();
+            assert_eq!(groups.len(), GROUPS_TOP + 1);
+            assert_eq!(groups[0], json!({"value": 0, "visitors": [6, 6]}));
+            let rest = people - 6 - (GROUPS_TOP - 1);
+            assert_eq!(
+                groups[GROUPS_TOP],
+                json!({"value": null, "visitors": [rest, rest]})
+            );
+            assert_eq!(answer["complete"], more == 0);
+            if more > 0 {
+                let reason = format!("Only {VALUES_MAX} values are told apart, and there are more.");
+                assert_eq!(answer["reason"], reason);
+            }
+        }
+    }
+
+    #[test]
+    fn without_time_there_is_an_answer_that_says_how_far_it_got() {
+        let answer = ask(&line(1, "view", 0, json!({})), None, Instant::now());
+        assert_eq!(visitors(&answer), [0, 0]);
+        assert_eq!(answer["complete"], false);
+        assert!(
+            answer["reason"].as_str().unwrap().contains("at step 1"),
+            "{answer}"
+        );
+    }
 }

@@ -33,5 +33,4 @@ pub mod stream;
 mod tests;
 pub mod timeseries;
 
-pub use files::Late;
 pub use snapshot::{filtered_snapshot, snapshot};

@@ -12,6 +12,17 @@
 //! begun. If the disk hangs, so that work cannot look, the coroutine goes on without it after `GRACE`; the thread is back
 //! when the disk is.
 //!
+//! # What a piece of work costs
+//!
+//! Nobody can tell beforehand: a rare event may be the last one stored, or the first one of a year. So work is begun among the
+//! quick with an allowance, and where that does not suffice it ends and begins anew among the long ([`Readers::run_by_cost`]).
+//! What it has done by then is lost, some ten milliseconds.
+//!
+//! # When nobody waits any more
+//!
+//! The one who waits looks, each `LOOK`, whether his client is still there. Where not, work that waits in the queue leaves its
+//! place, and work that is being done ends when it looks next.
+//!
 //! # Why no wake-up is lost
 //!
 //! The result is stored before the one who waits is handed to the herald (`Waiter`), which unparks it from inside a worker, and
@@ -20,7 +31,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -28,6 +39,12 @@ use crate::ingest::{Herald, View};
 
 /// How much longer than its limit work is waited for: it ends itself, unless a call into the file system hangs.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the client is still there: a system call of a third of a microsecond for each of those who wait.
+const LOOK: Duration = Duration::from_millis(100);
+/// What work may cost that others wait behind in the quick lane, in bytes of lines that are read, or in what takes as long: some
+/// ten milliseconds. A month of ten names by the minute is within; and of a read of a whole file of 256 MiB, which begins anew
+/// behind it, it is a twentieth.
+const ALLOWANCE: usize = 12 << 20;
 
 /// What a piece of work takes, as far as can be told beforehand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,34 +66,78 @@ pub enum Unread {
     Busy,
     /// It was not done in time, or not even begun; or the server is stopping.
     Late,
+    /// The client has gone.
+    Gone,
     /// The work panicked; the program's own log says where.
     Failed,
 }
 
-/// How long a piece of work may go on.
+/// Why work is to end before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Its time is over, or nobody waits for it any more.
+    Late,
+    /// It costs more than it was allowed to.
+    Costly,
+}
+
+/// How long a piece of work may go on, and what it may cost.
 #[derive(Debug)]
 pub struct Limit {
     deadline: Instant,
     /// Stored by the one who waited, loaded by the work; no data hangs on it.
     given_up: AtomicBool,
+    /// Bytes that may still be spent. The work's own: an atomic only because the one who waits holds the limit, too.
+    allowance: AtomicUsize,
 }
 
 impl Limit {
-    /// One that is over at `deadline`.
+    /// One that is over at `deadline`, whatever the work costs.
     pub fn until(deadline: Instant) -> Limit {
+        Limit::allowing(deadline, usize::MAX)
+    }
+
+    fn allowing(deadline: Instant, allowance: usize) -> Limit {
         Limit {
             deadline,
             given_up: AtomicBool::new(false),
+            allowance: AtomicUsize::new(allowance),
         }
     }
 
-    /// Whether it is to end now: its time is over, or nobody waits for it any more.
-    pub fn is_over(&self) -> bool {
-        self.given_up.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+    /// Whether the work may go on.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub fn look(&self) -> Result<(), Stop> {
+        match self.is_given_up() || Instant::now() >= self.deadline {
+            true => Err(Stop::Late),
+            false => Ok(()),
+        }
+    }
+
+    /// The same, when it is about to cost so many `bytes`, or just has.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub fn spend(&self, bytes: usize) -> Result<(), Stop> {
+        self.look()?;
+        let left = self.allowance.load(Ordering::Relaxed);
+        let left = left.checked_sub(bytes).ok_or(Stop::Costly)?;
+        self.allowance.store(left, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+/// A piece of work in a queue.
+struct Work {
+    limit: Arc<Limit>,
+    run: Box<dyn FnOnce() + Send>,
+}
 
 #[derive(Default)]
 struct Queues {
@@ -124,7 +185,8 @@ impl Readers {
         Ok(readers)
     }
 
-    /// Has a thread do `work` and parks the calling coroutine (or thread) until it is done, for `time` at most.
+    /// Has a thread do `work` and parks the calling coroutine (or thread) until it is done, for `time` at most, and as long as
+    /// it is not so that `is_gone`.
     ///
     /// # Errors
     /// [`Unread`].
@@ -132,30 +194,80 @@ impl Readers {
         &self,
         lane: Lane,
         time: Duration,
+        is_gone: &dyn Fn() -> bool,
         work: impl FnOnce(&Limit) -> T + Send + 'static,
     ) -> Result<T, Unread> {
-        let limit = Arc::new(Limit::until(Instant::now() + time));
+        self.run_within(lane, Limit::until(Instant::now() + time), is_gone, work)
+    }
+
+    /// The same for work of which nobody knows what it costs: it is done among the quick, or where that is not enough
+    /// ([`Stop::Costly`]) from its beginning among the long.
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub fn run_by_cost<T: Send + 'static>(
+        &self,
+        time: Duration,
+        is_gone: &dyn Fn() -> bool,
+        work: impl Fn(&Limit) -> Result<T, Stop> + Send + Sync + 'static,
+    ) -> Result<T, Unread> {
+        let deadline = Instant::now() + time;
+        let work = Arc::new(work);
+        let quick = Arc::clone(&work);
+        let limit = Limit::allowing(deadline, ALLOWANCE);
+        let done = match self.run_within(Lane::Quick, limit, is_gone, move |limit| quick(limit))? {
+            Err(Stop::Costly) => {
+                let limit = Limit::until(deadline);
+                self.run_within(Lane::Long, limit, is_gone, move |limit| work(limit))?
+            }
+            done => done,
+        };
+        done.map_err(|_| Unread::Late)
+    }
+
+    fn run_within<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        limit: Limit,
+        is_gone: &dyn Fn() -> bool,
+        work: impl FnOnce(&Limit) -> T + Send + 'static,
+    ) -> Result<T, Unread> {
+        let limit = Arc::new(limit);
         let result = Arc::new(Mutex::new(None));
         let waiter = self.herald.waiter();
-        let done = {
+        let run = {
             let (limit, result, waiter) = (Arc::clone(&limit), Arc::clone(&result), Arc::clone(&waiter));
             let herald = Arc::clone(&self.herald);
             move || {
-                let done = match limit.is_over() {
-                    true => Err(Unread::Late),
-                    false => catch_unwind(AssertUnwindSafe(|| work(&limit))).map_err(|_| Unread::Failed),
+                let done = match limit.look() {
+                    Err(_) => Err(Unread::Late),
+                    Ok(()) => catch_unwind(AssertUnwindSafe(|| work(&limit))).map_err(|_| Unread::Failed),
                 };
                 *lock(&result) = Some(done);
                 herald.enqueue(waiter);
                 herald.wake();
             }
         };
-        self.pool.push(lane, Box::new(done))?;
-        let done = waiter.wait(&self.herald, time + GRACE, || lock(&result).take());
-        done.unwrap_or_else(|| {
+        let until = limit.deadline + GRACE;
+        self.pool.push(
+            lane,
+            Work {
+                limit: Arc::clone(&limit),
+                run: Box::new(run),
+            },
+        )?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let done = waiter.wait(&self.herald, left.min(LOOK), || lock(&result).take());
+            let why = match done {
+                Some(done) => return done,
+                None if left.is_zero() || self.herald.is_stopping() => Unread::Late,
+                None if is_gone() => Unread::Gone,
+                None => continue,
+            };
             limit.given_up.store(true, Ordering::Relaxed);
-            Err(Unread::Late)
-        })
+            return Err(why);
+        }
     }
 }
 
@@ -170,6 +282,10 @@ impl Pool {
     fn push(&self, lane: Lane, work: Work) -> Result<(), Unread> {
         let mut queues = lock(&self.queues);
         let queue = &mut queues.lanes[lane as usize];
+        if queue.len() >= self.queue_max {
+            // Those who have gone need no place.
+            queue.retain(|work| !work.limit.is_given_up());
+        }
         if queue.len() >= self.queue_max {
             return Err(Unread::Busy);
         }
@@ -186,7 +302,7 @@ impl Pool {
             let mut lanes = std::iter::once(lane).chain(0..lane);
             if let Some(work) = lanes.find_map(|lane| queues.lanes[lane].pop_front()) {
                 drop(queues);
-                work();
+                (work.run)();
                 queues = lock(&self.queues);
             } else if queues.is_closed {
                 return;
@@ -210,6 +326,10 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    fn there() -> bool {
+        false
+    }
+
     fn readers(queue_max: usize) -> (Readers, impl Sized) {
         let (engine, directory) = engine();
         (
@@ -229,7 +349,7 @@ mod tests {
                 // The queue is shorter than there are coroutines.
                 let squared = loop {
                     let lane = [Lane::Quick, Lane::Long, Lane::Heavy][number as usize % LANES];
-                    match readers.run(lane, LONG, move |_| number * number) {
+                    match readers.run(lane, LONG, &there, move |_| number * number) {
                         Err(Unread::Busy) => may::coroutine::yield_now(),
                         done => break done.unwrap(),
                     }
@@ -256,7 +376,7 @@ mod tests {
         let block = |readers: &Arc<Readers>| {
             let (readers, begun, released) = (Arc::clone(readers), begun.clone(), Arc::clone(&released));
             std::thread::spawn(move || {
-                readers.run(Lane::Heavy, LONG, move |_| {
+                readers.run(Lane::Heavy, LONG, &there, move |_| {
                     begun.send(()).unwrap();
                     lock(&released).recv().unwrap();
                 })
@@ -268,9 +388,9 @@ mod tests {
         while lock(&readers.pool.queues).lanes[Lane::Heavy as usize].is_empty() {
             std::thread::yield_now();
         }
-        assert_eq!(readers.run(Lane::Heavy, LONG, |_| ()), Err(Unread::Busy));
-        assert_eq!(readers.run(Lane::Long, LONG, |_| 6), Ok(6));
-        assert_eq!(readers.run(Lane::Quick, LONG, |_| 7), Ok(7));
+        assert_eq!(readers.run(Lane::Heavy, LONG, &there, |_| ()), Err(Unread::Busy));
+        assert_eq!(readers.run(Lane::Long, LONG, &there, |_| 6), Ok(6));
+        assert_eq!(readers.run(Lane::Quick, LONG, &there, |_| 7), Ok(7));
         for _ in 0..2 {
             release.send(()).unwrap();
         }
@@ -281,18 +401,69 @@ mod tests {
     fn what_is_late_is_told_to_end_or_not_begun_and_a_panic_costs_no_thread() {
         let (readers, _engine) = readers(8);
         assert_eq!(
-            readers.run(Lane::Quick, Duration::ZERO, |_| ()),
+            readers.run(Lane::Quick, Duration::ZERO, &there, |_| ()),
             Err(Unread::Late)
         );
         for _ in 0..4 {
-            let panicked = readers.run(Lane::Long, LONG, |_| -> () { panic!("as it should") });
+            let panicked = readers.run(Lane::Long, LONG, &there, |_| -> () { panic!("as it should") });
             assert_eq!(panicked, Err(Unread::Failed));
         }
-        let told = readers.run(Lane::Long, Duration::from_millis(20), |limit| {
-            while !limit.is_over() {
+        let told = readers.run(Lane::Long, Duration::from_millis(20), &there, |limit| {
+            while limit.look().is_ok() {
                 std::thread::yield_now();
             }
         });
         assert_eq!(told, Ok(()));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_ends_and_leaves_its_place_in_the_queue() {
+        let (readers, _engine) = readers(2);
+        let (told, says) = channel();
+        let endless = move |limit: &Limit| {
+            told.send("begun").unwrap();
+            while limit.look().is_ok() {
+                std::thread::yield_now();
+            }
+            told.send("ended").unwrap();
+        };
+        let (readers, is_done) = (&readers, &AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            let busy = scope
+                .spawn(move || readers.run(Lane::Heavy, LONG, &|| is_done.load(Ordering::Relaxed), endless));
+            assert_eq!(says.recv(), Ok("begun"));
+            // More than there are places: those whose clients have gone leave theirs.
+            for _ in 0..4 {
+                let gone = readers.run(Lane::Heavy, LONG, &|| true, |_| panic!("it is not begun"));
+                assert_eq!(gone, Err::<(), _>(Unread::Gone));
+            }
+            is_done.store(true, Ordering::Relaxed);
+            assert_eq!(busy.join().unwrap(), Err(Unread::Gone));
+        });
+        assert_eq!(says.recv(), Ok("ended"));
+    }
+
+    #[test]
+    fn what_costs_more_than_quick_work_may_is_done_among_the_long() {
+        let (readers, _engine) = readers(8);
+        for (cost, runs) in [(0, 1), (ALLOWANCE, 1), (ALLOWANCE + 1, 2)] {
+            let tries = Arc::new(AtomicUsize::new(0));
+            let work = {
+                let tries = Arc::clone(&tries);
+                move |limit: &Limit| {
+                    tries.fetch_add(1, Ordering::Relaxed);
+                    limit.spend(cost / 2)?;
+                    limit.spend(cost - cost / 2)
+                }
+            };
+            assert_eq!(readers.run_by_cost(LONG, &there, work), Ok(()));
+            assert_eq!(tries.load(Ordering::Relaxed), runs, "{cost}");
+        }
+        let late = readers.run_by_cost(Duration::from_millis(20), &there, |limit| {
+            loop {
+                limit.spend(1 << 10)?;
+            }
+        });
+        assert_eq!(late, Err::<(), _>(Unread::Late));
     }
 }

@@ -2,28 +2,33 @@
 //!
 //! Forwards, plain or unpacked, in chunks that stay in the processor's cache; backwards a plain file from its end, for the
 //! newest lines. Half a line at the end of a file is none. A line of more than [`LINE_BYTES_MAX`] is passed over: ours have at
-//! most 1 MiB. The time limit is looked at for each chunk.
+//! most 1 MiB. The limit is looked at for each chunk.
 
 use std::io::{self, Read};
 
-use super::readers::Limit;
+use super::readers::{Limit, Stop};
+use crate::log::Backwards;
 use crate::log::fs::AppendFile;
 
 /// Bytes read at a time: the system call is lost in the work on that many lines, and they are in the cache when they are
 /// looked at.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Bytes read first when reading backwards, then twice as many each time: who wants but a few lines reads little.
-const FIRST_CHUNK_BYTES: usize = 32 << 10;
 /// The longest line that is taken into memory.
 pub const LINE_BYTES_MAX: usize = 16 << 20;
 
 /// Why a file was not read to its end.
 #[derive(Debug)]
 pub enum Stopped {
-    /// The time is over.
-    Late,
+    /// The limit says so.
+    Limited(Stop),
     /// Reading failed.
     Failed(io::Error),
+}
+
+impl From<Stop> for Stopped {
+    fn from(stop: Stop) -> Stopped {
+        Stopped::Limited(stop)
+    }
 }
 
 impl From<io::Error> for Stopped {
@@ -44,13 +49,12 @@ pub fn forwards(
     let (mut before, mut kept) = (0_u64, 0);
     let mut is_too_long = false;
     loop {
-        if limit.is_over() {
-            return Err(Stopped::Late);
-        }
+        limit.look()?;
         let size = read(from, &mut buffer[kept..])?;
         if size == 0 {
             return Ok(());
         }
+        limit.spend(size)?;
         let end = kept + size;
         let mut begin = 0;
         for newline in memchr::memchr_iter(b'\n', &buffer[kept..end]) {
@@ -92,37 +96,15 @@ pub fn backwards(
     limit: &Limit,
     mut each: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), Stopped> {
-    let mut at = end;
-    // What is read and not yet handed out: `text[..kept]` is the beginning of a line, or begins within one.
-    let (mut text, mut kept) = (Vec::new(), 0);
-    // What follows the last newline of the file is no line; nor is what a line that is too long begins with.
-    let mut is_none = true;
-    let mut size = FIRST_CHUNK_BYTES;
-    while at > 0 {
-        if limit.is_over() {
-            return Err(Stopped::Late);
+    let read = |to: &mut [u8], at| {
+        limit.spend(to.len())?;
+        Ok::<(), Stopped>(file.read_exact_at(to, at)?)
+    };
+    let mut lines = Backwards::new(end, LINE_BYTES_MAX, read)?;
+    while let Some((_, line)) = lines.previous()? {
+        if !each(line) {
+            break;
         }
-        let chunk = (size.max(kept) as u64).min(at) as usize;
-        at -= chunk as u64;
-        text.resize(chunk + kept, 0);
-        text.copy_within(0..kept, chunk);
-        file.read_exact_at(&mut text[..chunk], at)?;
-        let mut line_end = chunk + kept;
-        for newline in memchr::memrchr_iter(b'\n', &text[..chunk]) {
-            let is_line = !std::mem::take(&mut is_none);
-            if is_line && !each(&text[newline + 1..line_end]) {
-                return Ok(());
-            }
-            line_end = newline;
-        }
-        if line_end > LINE_BYTES_MAX {
-            is_none = true;
-        }
-        kept = if is_none { 0 } else { line_end };
-        size = (2 * size).min(CHUNK_BYTES);
-    }
-    if !is_none {
-        each(&text[..kept]);
     }
     Ok(())
 }
@@ -165,8 +147,8 @@ mod tests {
         let lengths = [
             0,
             1,
-            FIRST_CHUNK_BYTES - 1,
-            FIRST_CHUNK_BYTES,
+            CHUNK_BYTES / 8 - 1,
+            CHUNK_BYTES / 8,
             CHUNK_BYTES - 2,
             CHUNK_BYTES,
             5 * CHUNK_BYTES + 3,
@@ -210,13 +192,13 @@ mod tests {
         let over = Limit::until(Instant::now());
         assert!(matches!(
             forwards(&mut &b"a\n"[..], &over, |_, _| panic!("nothing is read")),
-            Err(Stopped::Late)
+            Err(Stopped::Limited(Stop::Late))
         ));
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"a\n").unwrap();
         assert!(matches!(
             backwards(&file, 2, &over, |_| panic!("nothing is read")),
-            Err(Stopped::Late)
+            Err(Stopped::Limited(Stop::Late))
         ));
     }
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use super::count::{Ask, Totals, count};
-use super::files::{Gaps, Late, Log};
-use super::readers::Limit;
+use super::files::{Gaps, Log};
+use super::readers::{Limit, Stop};
 use crate::event::StoredEvent;
 use crate::ingest::{View, ranked};
 
@@ -28,8 +28,8 @@ pub fn snapshot(view: &View, limit: usize) -> Vec<u8> {
 /// `"reason"` say so.
 ///
 /// # Errors
-/// The time is over before everything is counted.
-pub fn filtered_snapshot(view: &View, ask: &Ask, limit: usize, time: &Limit) -> Result<Vec<u8>, Late> {
+/// [`Stop`]: not everything is counted, or it is too costly to find the newest.
+pub fn filtered_snapshot(view: &View, ask: &Ask, limit: usize, time: &Limit) -> Result<Vec<u8>, Stop> {
     let log = Log::now(view);
     let mut gaps = Gaps::default();
     let mut totals = Totals::new(view.names_max());
@@ -45,11 +45,15 @@ pub fn filtered_snapshot(view: &View, ask: &Ask, limit: usize, time: &Limit) -> 
     let mut newest = Vec::new();
     for (part, there) in log.parts().rev().zip(there.into_iter().rev()) {
         let wants = |line: &[u8]| StoredEvent::of_line(line).is_some_and(|event| ask.wants(&event));
-        if let Err(Late) = part.newest((limit, there), time, &mut gaps, &mut newest, wants) {
-            gaps.add(|| {
-                "The time (METRICS_QUERY_TIMEOUT) was over before the newest events were all found.".into()
-            });
-            break;
+        match part.newest((limit, there), time, &mut gaps, &mut newest, wants) {
+            Ok(()) => {}
+            Err(Stop::Costly) => return Err(Stop::Costly),
+            Err(Stop::Late) => {
+                let reason =
+                    "The time (METRICS_QUERY_TIMEOUT) was over before the newest events were all found.";
+                gaps.add(|| reason.into());
+                break;
+            }
         }
     }
     let mut shown = Shown::default();

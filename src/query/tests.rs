@@ -12,7 +12,13 @@ use crate::log::keeper::KeepPolicy;
 
 /// An engine with a log of its own.
 pub(super) fn engine() -> (Engine, TempDir) {
+    engine_over("")
+}
+
+/// An engine with a log that has these lines, all of them counted.
+pub(super) fn engine_over(lines: &str) -> (Engine, TempDir) {
     let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("metrics.jsonl"), lines).unwrap();
     let config = EngineConfig {
         log: directory.path().join("metrics.jsonl"),
         journal: Place::Memory,
@@ -31,5 +37,9 @@ pub(super) fn engine() -> (Engine, TempDir) {
         ring_capacity: 10,
         names_max: 100,
     };
-    (Engine::open(config, Arc::new(OsFs)).unwrap(), directory)
+    let engine = Engine::open(config, Arc::new(OsFs)).unwrap();
+    while engine.view().is_recovering() {
+        std::thread::yield_now();
+    }
+    (engine, directory)
 }

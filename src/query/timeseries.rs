@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::io::Write;
 
 use super::count::{Ask, Cells, Totals, count};
-use super::files::{Gaps, Late, Log};
-use super::readers::Limit;
+use super::files::{Gaps, Log};
+use super::readers::{Limit, Stop};
 use super::snapshot::put_gap;
 use crate::event::Timestamp;
 use crate::ingest::{OTHER, View};
@@ -123,13 +123,13 @@ impl Buckets {
 /// The time series as JSON, of `names` or, without any, of those at the top and the rest.
 ///
 /// # Errors
-/// The time is over before everything is counted.
+/// [`Stop`]: not everything is counted.
 pub fn timeseries(
     view: &View,
     buckets: Buckets,
     names: Option<Vec<Box<[u8]>>>,
     time: &Limit,
-) -> Result<Vec<u8>, Late> {
+) -> Result<Vec<u8>, Stop> {
     let log = Log::now(view);
     let mut gaps = Gaps::default();
     let mut ask = Ask {

@@ -13,6 +13,8 @@ pub enum Audience {
     Pages,
     /// Those who look at the dashboard: everybody, unless reading is closed altogether.
     Readers,
+    /// Whoever wants to know how to use the server.
+    Everybody,
 }
 
 /// A file.
@@ -28,6 +30,9 @@ pub struct File {
     pub text: &'static str,
 }
 
+/// The page that shows `/openapi.json` and lets its reader try the endpoints.
+pub const DOCS: &str = "/docs";
+
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -37,6 +42,15 @@ const fn of_dashboard(path: &'static str, content_type: &'static str, text: &'st
         path,
         content_type,
         audience: Audience::Readers,
+        text,
+    }
+}
+
+const fn of_docs(path: &'static str, content_type: &'static str, text: &'static str) -> File {
+    File {
+        path,
+        content_type,
+        audience: Audience::Everybody,
         text,
     }
 }
@@ -64,6 +78,9 @@ pub static FILES: &[File] = &[
     of_dashboard("/assets/tail.js", SCRIPT, include_str!("tail.js")),
     of_dashboard("/assets/text.js", SCRIPT, include_str!("text.js")),
     of_dashboard("/assets/view.js", SCRIPT, include_str!("view.js")),
+    of_docs(DOCS, HTML, include_str!("docs.html")),
+    of_docs("/assets/docs.css", CSS, include_str!("docs.css")),
+    of_docs("/assets/docs.js", SCRIPT, include_str!("docs.js")),
 ];
 
 /// The file that is served at that path.
@@ -84,11 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn the_dashboard_refers_to_what_is_served_and_nothing_is_served_in_vain() {
-        let page = file_at("/").expect("it is in the table").text;
-        let in_page = ["src=\"", "href=\"assets"]
-            .map(|before| quoted(page, before))
-            .concat();
+    fn pages_refer_to_what_is_served_and_nothing_is_served_in_vain() {
+        let pages = ["/", DOCS].map(|path| file_at(path).expect("it is in the table").text);
+        let in_page = pages.map(|page| {
+            ["src=\"", "href=\"assets"]
+                .map(|before| quoted(page, before))
+                .concat()
+        });
+        let in_page = in_page.concat();
         let in_page = in_page.iter().map(|path| {
             format!(
                 "/assets/{}",
@@ -96,7 +116,7 @@ mod tests {
             )
         });
         let in_scripts = FILES.iter().flat_map(|file| quoted(file.text, " from \"./"));
-        let own = ["/".to_owned(), "/tracker.js".to_owned()];
+        let own = ["/", DOCS, "/tracker.js"].map(str::to_owned);
         let referred: Vec<String> = own
             .into_iter()
             .chain(in_page)
@@ -145,6 +165,13 @@ mod tests {
                 assert!(!file.text.contains(word), "{}: {word}", file.path);
             }
         }
+    }
+
+    #[test]
+    fn the_description_is_small() {
+        let files = FILES.iter().filter(|file| file.audience == Audience::Everybody);
+        let bytes: usize = files.map(|file| file.text.len()).sum();
+        assert!(bytes < 30 << 10, "{bytes} bytes");
     }
 
     #[test]

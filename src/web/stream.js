@@ -69,8 +69,8 @@ function reachable(signal) {
 
 /**
  * Follows the events of these names, or all. `on.open(isResumed)` is called when the server has begun to answer, `on.message`
- * for each message (also those that only tell the place), `on.close(sentence)` when it breaks off or is refused, `on.lose`
- * when the place to go on from is no longer there. Returns a function that ends it.
+ * for each message (also those that only tell the place), `on.close(sentence)` when it breaks off or is refused. Returns a
+ * function that ends it.
  */
 export function follow(events, on, last = null) {
   const end = new AbortController();
@@ -99,11 +99,6 @@ async function run(events, on, last, signal) {
       if (signal.aborted) return;
       on.close(error.sentence ?? "");
       if (error.wait) await pause(error.wait, signal);
-      // The log is another one than that of which the place was.
-      if (error.status === 422 && last !== null) {
-        last = null;
-        on.lose();
-      }
     }
     await pause(PAUSES_MS[Math.min(failures, PAUSES_MS.length - 1)] * (0.8 + 0.4 * Math.random()), signal);
     failures += 1;

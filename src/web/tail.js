@@ -64,19 +64,15 @@ const message = {
   close(sentence) {
     state = sentence || "closed";
   },
-  lose() {
-    position = null;
-    put("\u0000The place that was reached is not there any more: what follows is new");
-  },
 };
 
 /** A gap is a line too: one that is no JSON. */
 function gapLine(data) {
   try {
     const {skipped} = JSON.parse(data);
-    if (typeof skipped === "number") return `\u0000${whole(skipped)} events were removed before they could be shown`;
+    if (typeof skipped === "number") return `\u0000${whole(skipped)} events are missing here`;
   } catch { /* Told without a number. */ }
-  return "\u0000Events were removed before they could be shown";
+  return "\u0000Events are missing here; how many is not known";
 }
 
 const keyOf = ({visitor_id: visitor, event, timestamp, metadata}) => JSON.stringify([visitor, event, timestamp, metadata]);

@@ -41,11 +41,20 @@ fn contents_from(path: &Path, skipped: usize) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// The files of the log with the live file at `path`: the sealed ones by number, compressed or not, then the live one.
 pub fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = sealed(path).into_values().collect();
+    if path.exists() {
+        files.push(path.to_owned());
+    }
+    files
+}
+
+/// The sealed files of the log by number; plain as long as they are there.
+pub fn sealed(path: &Path) -> BTreeMap<u64, PathBuf> {
     let folder = path.parent().expect("a log is in a folder");
     let stem = path.file_stem().expect("a log has a name").to_str().unwrap();
     let mut sealed: BTreeMap<u64, PathBuf> = BTreeMap::new();
-    // The plain one last: it is what the file is, as long as it is there.
-    for folder in [folder.join("archive"), folder.to_owned()] {
+    // The archive last: what has gone from the folder by now is there.
+    for folder in [folder.to_owned(), folder.join("archive")] {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let file = entry.expect("a folder can be read").path();
             let name = file.file_name().unwrap().to_str().unwrap();
@@ -54,18 +63,15 @@ pub fn files(path: &Path) -> Vec<PathBuf> {
             let Some((_, number)) = rest.and_then(|rest| rest.strip_suffix(".jsonl")?.split_once('-')) else {
                 continue;
             };
-            sealed.insert(number.parse().expect("a sealed file has a number"), file);
+            let number = number.parse().expect("a sealed file has a number");
+            sealed.entry(number).or_insert(file);
         }
     }
-    let mut files: Vec<PathBuf> = sealed.into_values().collect();
-    if path.exists() {
-        files.push(path.to_owned());
-    }
-    files
+    sealed
 }
 
 /// The bytes of one of them, unpacked; `None` if it has gone.
-fn contents(file: &Path) -> Option<Vec<u8>> {
+pub fn contents(file: &Path) -> Option<Vec<u8>> {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
@@ -73,10 +79,15 @@ fn contents(file: &Path) -> Option<Vec<u8>> {
     };
     Some(
         match file.extension().is_some_and(|extension| extension == "zst") {
-            true => zstd::decode_all(&bytes[..]).expect("a compressed file is whole"),
+            true => unpacked(&bytes),
             false => bytes,
         },
     )
+}
+
+/// What a zstd frame unpacks to.
+pub fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    zstd::decode_all(bytes).expect("a whole zstd frame")
 }
 
 fn split_lines(bytes: &[u8]) -> Vec<String> {
@@ -202,32 +213,43 @@ impl Drop for Follower {
     }
 }
 
-/// The file behind the one that `followed` is, which has been sealed.
-fn next_file(path: &Path, followed: u64) -> Option<File> {
-    let inode = |file: &PathBuf| fs::metadata(file).map(|metadata| metadata.ino()).ok();
-    let next = || {
-        let files = files(path);
-        let at = files.iter().position(|file| inode(file) == Some(followed));
-        let at = at.expect("a file of the log is there under some name");
-        files.get(at + 1).cloned()
-    };
-    let file = File::open(next()?).ok()?;
-    // While the folder is read a file can be sealed, and be missed under either name. One that was sealed before this one
-    // was opened is seen now.
-    (inode(&next()?) == Some(file.metadata().ok()?.ino())).then_some(file)
+/// A file of the log as a follower comes upon it.
+enum Opened {
+    Plain(File),
+    /// It was compressed before it was opened.
+    Packed(Vec<u8>),
+}
+
+/// The file with that number, if it is there; all before it are sealed.
+fn open_file(path: &Path, number: u64) -> Option<Opened> {
+    // First, so that it is that file also if it is sealed while the folder is read, and may be missed under either name.
+    let live = File::open(path).ok();
+    match sealed(path).remove(&number) {
+        Some(file) if file.extension().is_some_and(|extension| extension == "zst") => {
+            contents(&file).map(Opened::Packed)
+        }
+        Some(file) => File::open(file).ok().map(Opened::Plain),
+        None => live.map(Opened::Plain),
+    }
 }
 
 fn follow(path: &Path, must_stop: &AtomicBool) -> Vec<u8> {
     let mut seen = Vec::new();
-    // Bytes seen of the file that is open.
-    let mut offset = 0;
+    // The number of the file to open next; bytes seen of the one that is open.
+    let (mut next, mut offset) = (1, 0);
     let mut file: Option<File> = None;
     let mut buffer = vec![0; 256 * 1024];
     loop {
         // Looked at before the read, so that the last round reads all there is.
         let is_last = must_stop.load(Ordering::Acquire);
-        if file.is_none() {
-            file = File::open(path).ok();
+        while file.is_none()
+            && let Some(opened) = open_file(path, next)
+        {
+            match opened {
+                Opened::Plain(open) => (file, offset) = (Some(open), 0),
+                Opened::Packed(bytes) => seen.extend_from_slice(&bytes),
+            }
+            next += 1;
         }
         if let Some(open) = &mut file {
             // Looked at before the read: of a file that has lost its name nothing is to come.
@@ -248,8 +270,8 @@ fn follow(path: &Path, must_stop: &AtomicBool) -> Vec<u8> {
             }
             let length = open.metadata().expect("an open file has metadata").len();
             assert!(length >= offset, "the log shrank below {offset} bytes");
-            if is_sealed && let Some(next) = next_file(path, followed) {
-                (file, offset) = (Some(next), 0);
+            if is_sealed {
+                file = None;
                 continue;
             }
         }

@@ -1,6 +1,5 @@
 //! The sealed files of a log, and events enough to have some.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -127,32 +126,20 @@ impl Folder {
 
     /// The lines of all files, in order: each sealed one plain or from the archive, and the live one.
     pub fn texts(&self) -> Vec<Vec<u8>> {
-        let mut texts = BTreeMap::new();
-        for name in self.compressed() {
-            let bytes = fs::read(self.archive().join(&name)).expect("it is there");
-            texts.insert(name.trim_end_matches(".zst").to_owned(), unpacked(&bytes));
-        }
+        let there = |file: &PathBuf| log::contents(file).expect("it is there");
         for name in self.plain() {
             // While both are there they are the same.
-            let bytes = fs::read(self.0.join(&name)).expect("it is there");
-            let twin = texts.insert(name, bytes.clone());
-            assert!(twin.is_none_or(|twin| twin == bytes), "both are the same");
+            let twin = log::contents(&self.archive().join(format!("{name}.zst")));
+            assert!(
+                twin.is_none_or(|twin| twin == there(&self.0.join(&name))),
+                "both are the same"
+            );
         }
-        texts
-            .into_values()
-            .chain([live(&self.0.join("metrics.jsonl"))])
+        log::files(&self.0.join("metrics.jsonl"))
+            .iter()
+            .map(there)
             .collect()
     }
-}
-
-/// The live file's bytes; none while there is no file.
-pub fn live(path: &Path) -> Vec<u8> {
-    fs::read(path).unwrap_or_default()
-}
-
-/// What a zstd frame unpacks to.
-pub fn unpacked(bytes: &[u8]) -> Vec<u8> {
-    zstd::decode_all(bytes).expect("a whole zstd frame")
 }
 
 /// Waits for something that has its own, longer time.

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import {after, afterEach, before, test} from "node:test";
-import {Stage, browser, charted, count, events, rows, screenshot, text, until, visits} from "./support.js";
+import {Stage, browser, charted, count, events, open, rows, screenshot, text, until, visits} from "./support.js";
 
 const READ_KEY = "read0123456789abcdef";
 let chromium, stage;
@@ -152,4 +152,43 @@ test("the keys are told by a question mark, and do nothing while somebody writes
   assert.equal(await page.locator("#filter").inputValue(), "p1?t");
   assert.equal(await page.locator("#pause").getAttribute("aria-pressed"), "false");
   assert.ok(!await page.locator("#help-dialog").isVisible());
+});
+
+test("an EventSource whose place is not in the log is told of a gap and goes on", async () => {
+  const server = await stage.serve();
+  await server.post(events("before", 3));
+  const {page} = await stage.look(server);
+  const heard = page.evaluate(() => new Promise(resolve => {
+    const source = new EventSource("/api/metrics/behavior/stream?last_event_id=9:9");
+    const heard = [];
+    source.addEventListener("gap", ({data}) => heard.push(data));
+    source.addEventListener("gap", () => window.hasGap = true);
+    source.addEventListener("message", ({data, lastEventId}) => {
+      heard.push(JSON.parse(data).event, lastEventId.split(":")[0]);
+      source.close();
+      resolve(heard);
+    });
+  }));
+  await page.waitForFunction(() => window.hasGap);
+  await server.post(events("after", 1));
+  assert.deepEqual(await heard, ['{"skipped":null}', "after", "1"]);
+});
+
+test("the description of the API is a page that shows its endpoints, by its own files alone", async () => {
+  const server = await stage.serve();
+  for (const [name, options] of [["docs", {}], ["docs-dark", {colorScheme: "dark"}], ["docs-narrow", {viewport: {width: 375, height: 800}}]]) {
+    const {page, context, seen} = await open(chromium, `${server.url}/docs`, options);
+    await page.locator("article").first().waitFor();
+    const description = await server.get("/openapi.json");
+    const operations = Object.values(description.paths).flatMap(path => Object.keys(path));
+    assert.equal(await page.locator("article").count(), operations.length);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), name);
+    const form = page.locator("#health form");
+    await form.locator("button.send").click();
+    await form.locator("strong.ok").waitFor();
+    await screenshot(page, name);
+    assert.deepEqual(seen.errors, []);
+    assert.ok(seen.requests.every(url => url.startsWith(server.url) || url.startsWith("data:")), seen.requests.join());
+    await context.close();
+  }
 });

@@ -153,7 +153,7 @@ def check_refusals(document, binary):
             expect(document, url, 200, "GET", target)
     with server(binary, METRICS_RATE_LIMIT="1/h") as (url, _):
         expect(document, url, 200, "GET", BEHAVIOR)
-        for method, target, body in [("GET", BEHAVIOR, None), ("POST", EVENT, ONE), ("GET", "/metrics", None), ("GET", "/docs", None)]:
+        for method, target, body in [("GET", BEHAVIOR, None), ("POST", EVENT, ONE), ("GET", "/metrics", None), ("GET", "/openapi.json", None)]:
             expect(document, url, 429, method, target, body)
 
 

@@ -276,7 +276,7 @@ impl Pass {
     /// Whether a file may leave; `false` after an answer that it may not. The dashboard's hold no data, and ask for the read
     /// key themselves: they are withheld only where no key would open anything.
     fn may_have(&mut self, file: &File, request: &Request<'_>, output: &mut Output) -> bool {
-        if file.audience == Audience::Pages {
+        if file.audience != Audience::Readers {
             return true;
         }
         match self.key_for(Side::Read, request) {

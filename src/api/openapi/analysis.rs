@@ -248,7 +248,7 @@ fn stream(described: &mut Described) {
         .description(Some(
             "Server-Sent Events, one for each stored event: `data` is the stored line, `id` where reading goes on. With \
              `Last-Event-ID` nothing is lost and nothing comes twice, over restarts of either side too. `event: gap` tells of \
-             lines that are no longer there; a comment comes every 15 s.",
+             events that are left out, among them those behind a place that is not in the log; a comment comes every 15 s.",
         ))
         .parameter(event_type());
     let operation = operation

@@ -17,6 +17,7 @@ use super::document::{
 use super::schemas::{
     AckHeader, AckQuery, BatchQuery, Event, Health, PartlyStored, Reached, Snapshot, Stored,
 };
+use crate::web::DOCS;
 
 const POST: HttpMethod = HttpMethod::Post;
 const GET: HttpMethod = HttpMethod::Get;
@@ -149,7 +150,7 @@ fn docs(described: &mut Described) {
             text_of("text/html; charset=utf-8", "<!doctype html>…"),
         ),
     );
-    described.path(GET, Route::Docs.path(), operation, &[429]);
+    described.path(GET, DOCS, operation, &[]);
 }
 
 /// An endpoint that stores events.

@@ -95,6 +95,10 @@ impl Socket for Scripted {
     fn shut_write(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn is_hung_up(&self) -> bool {
+        false
+    }
 }
 
 /// A wire whose socket follows `steps`, and the clock it goes by.

@@ -83,6 +83,10 @@ impl Socket for FakeSocket {
         self.network().is_shut = true;
         Ok(())
     }
+
+    fn is_hung_up(&self) -> bool {
+        false
+    }
 }
 
 /// A server's connection and its client.

@@ -225,3 +225,34 @@ fn a_directory_that_cannot_be_opened_is_no_failed_sync() {
     produce(&engine.entrance(), 3, 3, Level::Synced);
     assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
 }
+
+#[test]
+fn bytes_that_are_appended_while_the_sync_of_an_empty_file_fails_are_in_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let fs = FaultyFs::new(1, Faults::default());
+    let engine = open(&config, &fs);
+    produce(&engine.entrance(), 1, 1, Level::Synced);
+    // The next file's entry is being synced, and will not be.
+    let begun = fs.syncs();
+    fs.hold_syncs(true);
+    fs.set(|faults| (faults.syncs, faults.rewrites) = (1, u32::MAX));
+    engine.rotate();
+    until(|| fs.syncs() > begun);
+    let (view, hooked) = (engine.view(), fs.clone());
+    fs.after_append(move || {
+        let asked = hooked.lengths_asked();
+        hooked.hold_syncs(false);
+        until(|| view.status().sync_failures() == 1);
+        // The sync thread looks, or has drawn its conclusions.
+        until(|| hooked.lengths_asked() > asked || hooked.syncs() > begun + 1);
+    });
+    let lines = produce(&engine.entrance(), 2, 1, Level::Synced);
+    let rescued = fs.contents(&Family::of(&config.log).rescue(2)).unwrap();
+    assert!(
+        rescued.ends_with(&lines[0]),
+        "{}",
+        String::from_utf8_lossy(&rescued)
+    );
+    engine.close(Instant::now() + PATIENCE, true);
+}

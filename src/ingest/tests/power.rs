@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::super::blocks::PREFACE_BYTES;
 use super::super::numbered;
+use super::super::preface::forged;
 use super::super::{Engine, EngineConfig, FsyncPolicy, Level, Producer, RotationPolicy};
 use super::{PATIENCE, body, config, lines_of, split, until};
 use crate::event::facts_of_line;
@@ -92,9 +93,7 @@ fn read_journal(path: &Path) -> JournalBytes {
 /// The journal as of another start of the machine.
 fn of_another_boot(mut journal: Vec<u8>) -> Vec<u8> {
     if journal.len() >= PREFACE_BYTES {
-        journal[16] = b'#';
-        let checksum = crc32c::crc32c(&journal[..PREFACE_BYTES - 4]);
-        journal[PREFACE_BYTES - 4..PREFACE_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        forged::another_boot(&mut journal);
     }
     journal
 }

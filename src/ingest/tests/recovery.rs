@@ -9,6 +9,7 @@ use super::super::blocks::{BLOCK_BYTES, Block, HEADER_BYTES, PAYLOAD_BYTES, PREF
 use super::super::frame::{Frame, blocks_for};
 use super::super::header::Placement;
 use super::super::journal::{Journal, Place, Remains};
+use super::super::preface::forged;
 use super::super::recovery::{Recovered, recover};
 use super::{body, line_of, lines_of, split};
 use crate::event::Lines;
@@ -93,6 +94,7 @@ impl Process {
     fn image(&self) -> Vec<u8> {
         let mut image = std::fs::read(paths(self.directory.path()).0).unwrap();
         image.truncate(PREFACE_BYTES + (self.used + 1) * BLOCK_BYTES);
+        forged::blocks(&mut image, self.used + 1);
         image
     }
 }
@@ -103,9 +105,7 @@ fn paths(directory: &Path) -> (PathBuf, PathBuf) {
 
 /// The same journal after a restart of the machine.
 fn rebooted(mut image: Vec<u8>) -> Vec<u8> {
-    image[16] ^= 1;
-    let checksum = crc32c::crc32c(&image[..PREFACE_BYTES - 4]);
-    image[PREFACE_BYTES - 4..PREFACE_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    forged::another_boot(&mut image);
     image
 }
 
@@ -405,11 +405,14 @@ fn of_a_journal_that_was_cut_off_what_is_left_of_it_is_recovered_and_nothing_els
     let image = process.image();
     let wanted = counts(&whole);
     for image in [image.clone(), rebooted(image)] {
-        for length in (PREFACE_BYTES..image.len()).step_by(53) {
+        let edges = (PREFACE_BYTES..=image.len()).step_by(BLOCK_BYTES);
+        for length in (PREFACE_BYTES..image.len()).step_by(53).chain(edges) {
             for cut in [before.bytes().len(), before.bytes().len() + 20, end] {
                 let site = Site::new(&process, &image[..length], Some(&whole[..cut]));
                 let recovered = site.recover().unwrap();
                 let log = site.log();
+                let missing = (image.len() - length).div_ceil(BLOCK_BYTES);
+                assert_eq!(recovered.missing_blocks, missing as u32, "{length}");
                 assert!(log.starts_with(&whole[..cut]));
                 for (line, count) in counts(&log) {
                     let is_torn =

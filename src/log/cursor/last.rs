@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use super::reader::{Found, LINE_BYTES_MAX, LineReader};
 use super::view::{self, View};
@@ -111,9 +112,10 @@ fn next_wanted(reader: &mut LineReader, selection: &impl Selection) -> io::Resul
 }
 
 /// Where the earliest of the last `count` lines begins, and how many there are; the end of the last whole line if there is
-/// none. It does not look beyond a line that is too long.
+/// none.
 fn of_plain(file: &File, count: u64, selection: &impl Selection) -> io::Result<(u64, u64)> {
-    let mut lines = Backwards::new(file, LINE_BYTES_MAX)?;
+    let read = |to: &mut [u8], at| file.read_exact_at(to, at);
+    let mut lines = Backwards::new(file.metadata()?.len(), LINE_BYTES_MAX, read)?;
     let (mut earliest, mut found) = (lines.at(), 0);
     while found < count {
         let Some((at, line)) = lines.previous()? else {

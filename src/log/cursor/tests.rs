@@ -81,7 +81,7 @@ impl World {
             number: self.number,
             since: 1_000_000 + self.number,
         };
-        self.live.rotate(&self.family.plain(id)).unwrap();
+        self.live.rotate(&self.family, id).unwrap();
         (self.number, self.length) = (self.number + 1, 0);
         self.plain.push(id);
         Some(id)

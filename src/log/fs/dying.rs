@@ -166,6 +166,11 @@ impl Fs for DyingFs {
         OsFs.rename_new(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.pass()?;
+        OsFs.link(from, to)
+    }
+
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.pass_unless_dead()?;
         OsFs.rename_over(from, to)

@@ -30,6 +30,8 @@ pub struct Faults {
     pub lengths: u32,
     /// So many renames fail.
     pub renames: u32,
+    /// So many times a file cannot get a second name.
+    pub links: u32,
     /// So many syncs of a file fail.
     pub syncs: u32,
     /// So many syncs of a directory fail.
@@ -51,9 +53,14 @@ struct State {
     directory_syncs: u64,
     uncached: Vec<Range<u64>>,
     is_sync_held: bool,
+    lengths_asked: u64,
+    after_append: Option<Hook>,
     /// What somebody who looks at a path after each step sees of it: its length.
     watched: Option<(PathBuf, Vec<Option<usize>>)>,
 }
+
+/// What is done at some moment.
+type Hook = Box<dyn FnOnce() + Send>;
 
 /// The file system. Clones are the same one.
 #[derive(Clone, Default)]
@@ -93,7 +100,31 @@ pub fn random(state: &mut u64) -> u64 {
     word ^ (word >> 31)
 }
 
-fn fill(buffer: &mut [u8], contents: &[u8], offset: u64) -> io::Result<()> {
+/// What is known of a file with these contents.
+pub(super) fn stat_of(contents: &[u8]) -> Stat {
+    Stat {
+        bytes: contents.len() as u64,
+        modified: always(),
+        changed: always(),
+    }
+}
+
+/// A reader of these contents.
+pub(super) fn source_of(contents: Vec<u8>) -> Box<dyn Source> {
+    Box::new(Cursor::new(contents))
+}
+
+/// The names of those files that are in a directory.
+pub(super) fn names_in<'p>(directory: &Path, files: impl Iterator<Item = &'p PathBuf>) -> Vec<OsString> {
+    files
+        .filter(|path| path.parent() == Some(directory))
+        .filter_map(|path| path.file_name())
+        .map(OsString::from)
+        .collect()
+}
+
+/// Fills `buffer` with the bytes from `offset` on.
+pub(super) fn fill(buffer: &mut [u8], contents: &[u8], offset: u64) -> io::Result<()> {
     let there = contents
         .get(offset as usize..)
         .and_then(|rest| rest.get(..buffer.len()));
@@ -136,6 +167,16 @@ impl FaultyFs {
     pub fn hold_syncs(&self, held: bool) {
         self.lock().is_sync_held = held;
         self.bell.notify_all();
+    }
+
+    /// Has `hook` called when something has been appended, before who did it is told so.
+    pub fn after_append(&self, hook: impl FnOnce() + Send + 'static) {
+        self.lock().after_append = Some(Box::new(hook));
+    }
+
+    /// How often the length of a file was asked for.
+    pub fn lengths_asked(&self) -> u64 {
+        self.lock().lengths_asked
     }
 
     /// Syncs of files that have begun.
@@ -262,6 +303,17 @@ impl Fs for FaultyFs {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        take(&mut state.faults.links)?;
+        if state.files.contains_key(to) {
+            return Err(Errno::EXIST.into());
+        }
+        let file = state.files.get(from).cloned().ok_or(Errno::NOENT)?;
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         take(&mut state.faults.renames)?;
@@ -301,16 +353,11 @@ impl Fs for FaultyFs {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>> {
-        let contents = self.contents(path);
-        Ok(contents.map(|contents| Box::new(Cursor::new(contents)) as Box<dyn Source>))
+        Ok(self.contents(path).map(source_of))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        Ok(self.contents(path).map(|contents| Stat {
-            bytes: contents.len() as u64,
-            modified: always(),
-            changed: always(),
-        }))
+        Ok(self.contents(path).map(|contents| stat_of(&contents)))
     }
 
     fn make_directory(&self, _: &Path) -> io::Result<()> {
@@ -324,12 +371,7 @@ impl Fs for FaultyFs {
     }
 
     fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        let state = self.lock();
-        let inside = state.files.keys().filter(|path| path.parent() == Some(directory));
-        Ok(inside
-            .filter_map(|path| path.file_name())
-            .map(OsString::from)
-            .collect())
+        Ok(names_in(directory, self.lock().files.keys()))
     }
 
     fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {
@@ -337,6 +379,7 @@ impl Fs for FaultyFs {
         take(&mut state.faults.directory_opens).map_err(|_| DirectoryError::Open(Errno::MFILE.into()))?;
         take(&mut state.faults.directory_syncs).map_err(DirectoryError::Sync)?;
         state.directory_syncs += 1;
+        state.note();
         Ok(())
     }
 }
@@ -347,11 +390,16 @@ impl AppendFile for FaultyFile {
         let mut state = self.fs.lock();
         let result = state.append(&mut self.contents.lock().unwrap(), &bytes);
         state.note();
+        let hook = state.after_append.take();
+        drop(state);
+        hook.into_iter().for_each(|hook| hook());
         result
     }
 
     fn length(&self) -> io::Result<u64> {
-        take(&mut self.fs.lock().faults.lengths)?;
+        let mut state = self.fs.lock();
+        state.lengths_asked += 1;
+        take(&mut state.faults.lengths)?;
         Ok(self.contents.lock().unwrap().len() as u64)
     }
 

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::{self, Cursor, IoSlice, Read};
+use std::io::{self, IoSlice, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
-use super::faulty::{always, random};
+use super::faulty::{always, fill, names_in, random, source_of, stat_of};
 use super::{AppendFile, DirectoryError, Fs, Identity, Source, Stat};
 
 /// Bytes that get to the disk together. A sector, so that small files have many.
@@ -37,7 +37,8 @@ struct Inode {
 /// A step in a directory.
 #[derive(Clone)]
 enum Step {
-    Create(PathBuf, usize),
+    /// It gets this name, as its first or one more.
+    Name(PathBuf, usize),
     Rename(PathBuf, PathBuf, usize),
     Remove(PathBuf, usize),
 }
@@ -52,7 +53,7 @@ impl Step {
             }
         };
         match self {
-            Step::Create(path, inode) => {
+            Step::Name(path, inode) => {
                 names.insert(path.clone(), *inode);
             }
             Step::Rename(from, to, inode) => {
@@ -77,7 +78,9 @@ struct Contents {
 /// The files that a disk has after the power went.
 #[derive(Clone, Default)]
 pub struct Image {
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    names: Names,
+    /// By number; a file can have several names.
+    files: BTreeMap<usize, Vec<u8>>,
 }
 
 /// A moment at which the power may go.
@@ -206,9 +209,11 @@ impl<W> Moment<W> {
                 step.apply(&mut names);
             }
         }
-        let image = |(path, inode): (PathBuf, usize)| (path, contents.inodes[inode].image(dice));
+        let there: BTreeSet<usize> = names.values().copied().collect();
+        let image = |inode: usize| (inode, contents.inodes[inode].image(dice));
         Image {
-            files: names.into_iter().map(image).collect(),
+            files: there.into_iter().map(image).collect(),
+            names,
         }
     }
 }
@@ -250,7 +255,7 @@ impl<W> State<W> {
         }
         let inode = self.contents.inodes.len();
         self.contents.inodes.push(Inode::default());
-        self.take_step(Step::Create(path.to_owned(), inode));
+        self.take_step(Step::Name(path.to_owned(), inode));
         inode
     }
 
@@ -289,8 +294,10 @@ impl<W: Send + 'static> PowerFs<W> {
         witness: impl Fn() -> W + Send + 'static,
     ) -> PowerFs<W> {
         let mut contents = Contents::default();
-        for (path, bytes) in &image.files {
-            contents.names.insert(path.clone(), contents.inodes.len());
+        for (inode, bytes) in &image.files {
+            let names = image.names.iter().filter(|(_, other)| *other == inode);
+            let names = names.map(|(path, _)| (path.clone(), contents.inodes.len()));
+            contents.names.extend(names);
             contents.inodes.push(Inode {
                 memory: bytes.clone(),
                 disk: bytes.clone(),
@@ -374,6 +381,19 @@ impl<W: Send + 'static> Fs for PowerFs<W> {
         }
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.step();
+        let inode = state.inode_at(from).ok_or(Errno::NOENT)?;
+        match state.inode_at(to) {
+            Some(_) => Err(Errno::EXIST.into()),
+            None => {
+                state.take_step(Step::Name(to.to_owned(), inode));
+                Ok(())
+            }
+        }
+    }
+
     fn rename_over(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.lock().rename(from, to)
     }
@@ -404,16 +424,11 @@ impl<W: Send + 'static> Fs for PowerFs<W> {
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Option<Box<dyn Source>>> {
-        let contents = self.contents(path);
-        Ok(contents.map(|contents| Box::new(Cursor::new(contents)) as Box<dyn Source>))
+        Ok(self.contents(path).map(source_of))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        Ok(self.contents(path).map(|contents| Stat {
-            bytes: contents.len() as u64,
-            modified: always(),
-            changed: always(),
-        }))
+        Ok(self.contents(path).map(|contents| stat_of(&contents)))
     }
 
     fn make_directory(&self, _: &Path) -> io::Result<()> {
@@ -431,16 +446,7 @@ impl<W: Send + 'static> Fs for PowerFs<W> {
     }
 
     fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
-        let state = self.lock();
-        let inside = state
-            .contents
-            .names
-            .keys()
-            .filter(|path| path.parent() == Some(directory));
-        Ok(inside
-            .filter_map(|path| path.file_name())
-            .map(OsString::from)
-            .collect())
+        Ok(names_in(directory, self.lock().contents.names.keys()))
     }
 
     fn sync_directory(&self, _: &Path) -> Result<(), DirectoryError> {
@@ -492,12 +498,7 @@ impl<W: Send + 'static> AppendFile for PowerFile<W> {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.fs.lock();
-        let memory = &state.contents.inodes[self.inode].memory;
-        let there = memory
-            .get(offset as usize..)
-            .and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        fill(buffer, &state.contents.inodes[self.inode].memory, offset)
     }
 
     fn finish(&self, _: SystemTime) -> io::Result<()> {

@@ -9,8 +9,8 @@
 //! ([`KeepPolicy`]). Summaries stay when their file has gone: they are the lifetime counts.
 //!
 //! **Owner.** The thread `floodgate-keep` stores summaries, looks at the clock for the rotation, and decides what is to be
-//! compressed ([`compress`]), uploaded ([`archive`]) and removed ([`retain`]); the first two are done by a thread each, so
-//! that nothing here waits for a slow disk or a slow network. It looks again when something has happened, else once a
+//! compressed ([`compress`]), uploaded ([`archive`]) and removed ([`retain`]); the first two are done by a thread each, and so is writing
+//! back the journal before a file is removed ([`forget`]), so that nothing here waits for a slow disk or a slow network. It looks again when something has happened, else once a
 //! second, or more rarely where looking takes long: never more than a hundredth of its time.
 //!
 //! **Bounds.** One file at a time is compressed, and one uploaded. What is kept in memory grows with the number of sealed
@@ -22,6 +22,9 @@
 
 pub mod archive;
 pub mod compress;
+pub mod forget;
+mod look;
+mod passing;
 mod restore;
 pub mod retain;
 mod stock;
@@ -32,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -46,8 +49,8 @@ use archive::mark::{Intent, Mark, Marks};
 use archive::store::ArchiveUrl;
 use archive::{ArchiveStatus, Archivist, Job, UploadError};
 use compress::{CompressError, Compression, Press};
+use forget::{Forgetting, WriteBack};
 use retain::Retention;
-use stock::Held;
 
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(500);
@@ -82,6 +85,8 @@ enum Order {
     Restore(Arc<dyn AppendFile>, Arc<Segment>),
     Compressed(Arc<Segment>, Result<u64, CompressError>),
     Uploaded(Arc<Segment>, Result<Mark, UploadError>),
+    /// The journal was written back: of files before that number nothing is left in it.
+    Forgotten(u64, io::Result<()>),
     Stop,
 }
 
@@ -123,6 +128,8 @@ struct Work {
     /// Not compressed before, after a failure.
     pack_after: Option<Instant>,
     uploader: Option<Helper<UnboundedSender<Job>>>,
+    /// There where files are removed.
+    forgetting: Option<Forgetting>,
     status: Arc<ArchiveStatus>,
     /// Files that are safe in the archive.
     archived: HashSet<SegmentId>,
@@ -167,7 +174,7 @@ type Spawn<'s> = &'s dyn Fn(&str, Box<dyn FnOnce() + Send>) -> JoinHandle<()>;
 
 impl Keeper {
     /// Starts the thread, which calls `tick` some times a second, and those that help it, each with `spawn`. How the archive
-    /// is doing can be seen in `status`.
+    /// is doing can be seen in `status`. `write_back` has the journal written back before files are removed ([`forget`]).
     ///
     /// # Errors
     /// Why the archive cannot be used, as a sentence.
@@ -176,6 +183,7 @@ impl Keeper {
         catalog: Arc<Catalog>,
         policy: KeepPolicy,
         status: Arc<ArchiveStatus>,
+        write_back: WriteBack,
         tick: impl FnMut() + Send + 'static,
         spawn: Spawn<'_>,
     ) -> Result<(Keeper, JoinHandle<()>), String> {
@@ -215,6 +223,10 @@ impl Keeper {
             };
             Helper::new(jobs, spawn("floodgate-pack", Box::new(body)))
         });
+        let forgetting = policy.retention.is_limited().then(|| {
+            let front = catalog.front().number;
+            Forgetting::start(front, write_back, orders.clone(), spawn)
+        });
         let nameless = Arc::new(AtomicUsize::new(0));
         let giving_up = Arc::new(AtomicBool::new(false));
         let work = Work {
@@ -230,6 +242,7 @@ impl Keeper {
             packer,
             pack_after: None,
             uploader,
+            forgetting,
             status,
             archived: HashSet::new(),
             begun: HashMap::new(),
@@ -325,6 +338,12 @@ impl Work {
                 }
                 Ok(Order::Compressed(segment, result)) => self.compressed(&segment, result),
                 Ok(Order::Uploaded(segment, result)) => self.uploaded(&segment, result),
+                Ok(Order::Forgotten(below, result)) => {
+                    if let Some(forgetting) = &mut self.forgetting {
+                        forgetting.done(below, result);
+                    }
+                    self.next_look = Instant::now();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => return self.end(),
             }
@@ -349,6 +368,9 @@ impl Work {
         }
         if let Some(uploader) = self.uploader {
             uploader.end();
+        }
+        if let Some(forgetting) = self.forgetting {
+            forgetting.end();
         }
     }
 
@@ -426,16 +448,22 @@ impl Work {
         self.heal_after = has_failed.then(|| Instant::now() + RETRY);
     }
 
+    /// Stores the summaries that are due. With that the files' names are on the disk, and they need no second one.
     fn summarise(&mut self) {
-        let Work { catalog, .. } = self;
+        let Work { fs, catalog, .. } = self;
         self.unsummarised.retain(|segment| {
-            let path = catalog.family().summary(segment.id());
+            let family = catalog.family();
             failpoint::hit("rotate.unsummarised");
             let stored = catalog.store(segment);
-            if let Err(error) = &stored {
-                tracing::warn!(file = %path.display(), %error, "a summary cannot be stored; trying again");
-            }
             failpoint::hit("rotate.summarised");
+            let stored = stored.and_then(|()| match fs.remove(&family.sealing(segment.id())) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            });
+            if let Err(error) = &stored {
+                let file = family.summary(segment.id());
+                tracing::warn!(file = %file.display(), %error, "a summary cannot be stored; trying again");
+            }
             stored.is_err()
         });
     }
@@ -489,171 +517,5 @@ impl Work {
                 self.foreign.insert(id, Instant::now() + HOUR);
             }
         }
-    }
-
-    /// Finds out what there is to do with the sealed files, and has it done.
-    fn look(&mut self) {
-        let begun = Instant::now();
-        let has_work = self.packer.is_some() || self.uploader.is_some() || self.policy.retention.is_limited();
-        if has_work && let Err(error) = self.look_through() {
-            tracing::warn!(%error, "the sealed files cannot be looked through");
-        }
-        self.next_look = Instant::now() + LOOK_EVERY.max(begun.elapsed() * LOOK_SHARE);
-    }
-
-    fn look_through(&mut self) -> io::Result<()> {
-        let held = stock::held(&*self.fs, self.catalog.family())?;
-        let segments = self.catalog.segments();
-        let known = segments.iter().map(|segment| (segment.id(), segment)).collect();
-        self.have_compressed(&held, &known);
-        self.have_uploaded(&held, &known);
-        self.retain(&held, &known);
-        Ok(())
-    }
-
-    fn have_compressed(&mut self, held: &[Held], known: &HashMap<SegmentId, &Arc<Segment>>) {
-        let (Some(packer), Some(compression)) = (&self.packer, self.policy.compression) else {
-            return;
-        };
-        let now = SystemTime::now();
-        let is_due = |file: &&Held| {
-            let age = now.duration_since(file.sealed).unwrap_or_default();
-            // Where both are there it was due once, and is not finished.
-            file.parts.plain && (file.parts.compressed || age >= compression.after)
-        };
-        if packer.busy_with.is_some() || self.pack_after.is_some_and(|then| Instant::now() < then) {
-            return;
-        }
-        let uploading = self.uploader.as_ref().and_then(|uploader| uploader.busy_with);
-        let is_free = |id: &SegmentId| {
-            // One that is being uploaded as it is must not change under that name.
-            !self.altered.contains(id)
-                && uploading != Some(*id)
-                && !self.is_begun_plain(id)
-                && !self.unhealed.contains(&id.number)
-        };
-        let mut due = held.iter().filter(is_due).filter(|file| is_free(&file.id));
-        let next = due.find_map(|file| known.get(&file.id));
-        if let (Some(segment), Some(packer)) = (next, &mut self.packer) {
-            packer.busy_with = Some(segment.id());
-            packer.jobs.send(Arc::clone(segment)).ok();
-        }
-    }
-
-    fn is_begun_plain(&self, id: &SegmentId) -> bool {
-        self.begun.get(id).is_some_and(|intent| !intent.is_compressed)
-    }
-
-    fn have_uploaded(&mut self, held: &[Held], known: &HashMap<SegmentId, &Arc<Segment>>) {
-        let Some(uploader) = &self.uploader else {
-            return;
-        };
-        let waiting = || held.iter().filter(|file| !self.archived.contains(&file.id));
-        let bytes = waiting().map(|file| file.bytes).sum();
-        self.status.set_waiting(waiting().count() as u64, bytes);
-        if uploader.busy_with.is_some() {
-            return;
-        }
-        let now = Instant::now();
-        let job = waiting().find_map(|file| {
-            let is_put_off = self.foreign.get(&file.id).is_some_and(|then| now < *then);
-            let is_unhealed = self.unhealed.contains(&file.id.number);
-            if is_put_off || is_unhealed || self.altered.contains(&file.id) {
-                return None;
-            }
-            Some(Job {
-                segment: Arc::clone(known.get(&file.id)?),
-                is_compressed: self.form_to_upload(file)?,
-            })
-        });
-        if let (Some(job), Some(uploader)) = (job, &mut self.uploader) {
-            uploader.busy_with = Some(job.segment.id());
-            uploader.jobs.send(job).ok();
-        }
-    }
-
-    /// Whether a file is to be uploaded compressed; `None`: not yet.
-    fn form_to_upload(&self, file: &Held) -> Option<bool> {
-        if file.parts.plain && self.is_begun_plain(&file.id) {
-            return Some(false);
-        }
-        match (file.parts.plain, file.parts.compressed) {
-            (false, _) => Some(true),
-            // Not before it is compressed: each has one name in the archive.
-            (true, _) if self.packer.is_some() => None,
-            // Where both are there, the compressed one was not read back after a crash.
-            (true, _) => Some(false),
-        }
-    }
-
-    fn retain(&mut self, held: &[Held], known: &HashMap<SegmentId, &Arc<Segment>>) {
-        if !self.policy.retention.is_limited() {
-            return;
-        }
-        let surplus = self
-            .policy
-            .retention
-            .surplus(held, SystemTime::now(), |file| self.may_remove(file, known));
-        let mut told = std::mem::take(&mut self.told);
-        for goes in &surplus {
-            let id = goes.file.id;
-            if goes.is_needed {
-                let is_silent = told.get(&id).is_some_and(|then| then.elapsed() < HOUR);
-                if !is_silent && !self.is_archived(id) {
-                    told.insert(id, Instant::now());
-                    tracing::warn!(
-                        file = %self.catalog.family().file_name(id).display(),
-                        because_of = goes.reason.setting(),
-                        "a file of the log should be removed and stays: it is not archived yet"
-                    );
-                }
-                continue;
-            }
-            told.remove(&id);
-            let file = self.catalog.family().file_name(goes.file.id);
-            match self.remove(goes.file) {
-                Ok(()) => tracing::info!(
-                    file = %file.display(),
-                    bytes = goes.file.bytes,
-                    because_of = goes.reason.setting(),
-                    "a file of the log is removed"
-                ),
-                Err(error) => {
-                    tracing::warn!(file = %file.display(), %error, "a file of the log cannot be removed; trying again");
-                }
-            }
-        }
-        self.told = told;
-    }
-
-    fn is_archived(&self, id: SegmentId) -> bool {
-        self.policy.archive.is_none() || self.archived.contains(&id)
-    }
-
-    /// Whether nothing needs a sealed file any more. Whoever has still to read files before they go has its say here.
-    fn may_remove(&self, file: &Held, known: &HashMap<SegmentId, &Arc<Segment>>) -> bool {
-        let is_counted =
-            known.contains_key(&file.id) && !self.unsummarised.iter().any(|segment| segment.id() == file.id);
-        let is_being_compressed = self
-            .packer
-            .as_ref()
-            .is_some_and(|packer| packer.busy_with == Some(file.id));
-        is_counted && !is_being_compressed && self.is_archived(file.id)
-    }
-
-    fn remove(&self, file: &Held) -> io::Result<()> {
-        let family = self.catalog.family();
-        for (is_there, path) in [
-            (file.parts.compressed, family.compressed(file.id)),
-            (file.parts.plain, family.plain(file.id)),
-        ] {
-            if is_there {
-                match self.fs.remove(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => failpoint::hit("retain.removed"),
-                }
-            }
-        }
-        Ok(())
     }
 }

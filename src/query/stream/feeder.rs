@@ -18,9 +18,9 @@ use crate::log::cursor::{Cursor, CursorError, Notice, Start, Step};
 
 /// How long events gather: a person sees no difference between the shortest and none.
 const GATHER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
-/// Within that, how long for each subscriber that is to be woken for them: twenty thousand wake-ups a second, at some ten
-/// microseconds, are a fifth of a core.
-const GATHER_EACH: Duration = Duration::from_micros(50);
+/// Within that, how long for each subscriber that is to be woken for them: ten thousand wake-ups a second, at some ten
+/// microseconds, are a tenth of a core.
+const GATHER_EACH: Duration = Duration::from_micros(100);
 /// Bytes of text that are put into the ring at a time: an eighth of it, so that subscribers get at what is there while the
 /// feeder reads on.
 const BATCH_BYTES: usize = super::RING_BYTES_MAX / 8;

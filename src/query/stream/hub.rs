@@ -197,6 +197,13 @@ impl State {
         there.for_each(|slot| slot.found = Some(Found::Lost));
     }
 
+    /// One whose answer has not begun goes on at `end`, and is told that there is a gap before it.
+    pub fn displace(&mut self, id: u64, end: Position) {
+        let slot = self.slots.get_mut(&id).expect(THERE);
+        (slot.at, slot.seq) = (end, None);
+        slot.found = Some(Found::Gap(end, false));
+    }
+
     /// The feeder goes on at `end`, and what lies between is not in the ring: who was at its end is behind now.
     pub fn restart(&mut self, end: End) {
         // A number is left out, so that nobody takes the next chunk for the one behind his last.

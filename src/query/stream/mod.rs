@@ -23,6 +23,8 @@
 //! - One who falls out of the ring, and behind further than `lag_max` from where he was nearest to the end, is moved on to it,
 //!   and told so by a `gap` with the number of events left out. Who has resumed far back may take his time: he is not to
 //!   fall further back.
+//! - One who resumes where there is no place, because a power failure or somebody's hand has taken it away or it is another
+//!   log's, goes on at the log's end, and is told by a `gap` without a number.
 //!
 //! # Bounds
 //!
@@ -100,10 +102,6 @@ pub struct StreamStatus {
 pub enum NotSubscribed {
     /// There are as many subscribers as there may be.
     Full,
-    /// The place to resume at lies behind the log's end.
-    Beyond,
-    /// No line begins there.
-    NoLine,
     /// The log cannot be read there: why.
     Unreadable(String),
     /// The readers are too busy to say.
@@ -189,7 +187,7 @@ impl Streams {
     }
 
     /// A subscription from the log's end on, or from `from`. Parks the coroutine (or thread) while it is looked whether there is
-    /// such a place.
+    /// such a place. Where not, it begins at the log's end, with a gap.
     ///
     /// # Errors
     /// [`NotSubscribed`].
@@ -197,9 +195,7 @@ impl Streams {
         let shared = &self.shared;
         let filter = Arc::new(filter);
         let end = shared.view.end();
-        // While a file is sealed those who follow the log are at the beginning of the next one before the writer tells of it.
-        let next_file = Position::begin_of(end.at.number + 1);
-        let from = from.filter(|at| *at != next_file);
+        let from = from.filter(|at| *at != end.at);
         let subscription = {
             let mut state = shared.lock();
             if state.subscribers() >= shared.policy.subscribers_max {
@@ -207,24 +203,24 @@ impl Streams {
             }
             let (at, seq) = match from {
                 // Where a file begins, its summary says which number its first event has.
-                Some(at) if at != end.at => {
-                    (at, shared.view.first_seq_of(at.number).filter(|_| at.offset == 0))
-                }
-                _ => (end.at, end.next_seq),
+                Some(at) => (at, shared.view.first_seq_of(at.number).filter(|_| at.offset == 0)),
+                None => (end.at, end.next_seq),
             };
             let id = state.enter(Arc::clone(&filter), at, seq, end);
             Subscription::new(Arc::clone(shared), id, Arc::clone(&filter))
         };
         self.feeder.unpark();
-        match from {
-            Some(at) if at > end.at => Err(NotSubscribed::Beyond),
-            Some(at) if at != end.at => self.open(at, filter).map(|()| subscription),
-            _ => Ok(subscription),
+        if let Some(at) = from
+            && !self.is_there(at, filter)?
+        {
+            subscription.displace();
         }
+        Ok(subscription)
     }
 
-    /// Looks whether a line begins there.
-    fn open(&self, at: Position, filter: Arc<Filter>) -> Result<(), NotSubscribed> {
+    /// Whether a line begins there, or will. The files say: whoever follows the log reads what is written before the writer
+    /// tells where the log ends, and while a file is sealed is at the beginning of the next one.
+    fn is_there(&self, at: Position, filter: Arc<Filter>) -> Result<bool, NotSubscribed> {
         let view = &self.shared.view;
         let opened = Opened::new(view);
         self.shared.jobs.push(Job::Open {
@@ -237,9 +233,8 @@ impl Streams {
             opened.result.lock().expect(NO_PANIC).take()
         });
         match result {
-            Some(Ok(())) => Ok(()),
-            Some(Err(CursorError::NoLine(_))) => Err(NotSubscribed::NoLine),
-            Some(Err(CursorError::Beyond { .. })) => Err(NotSubscribed::Beyond),
+            Some(Ok(())) => Ok(true),
+            Some(Err(CursorError::NoLine(_) | CursorError::Beyond { .. })) => Ok(false),
             Some(Err(error)) => Err(NotSubscribed::Unreadable(error.to_string())),
             None => Err(NotSubscribed::Late),
         }

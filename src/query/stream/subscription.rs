@@ -35,6 +35,12 @@ impl Subscription {
         Subscription { shared, id, filter }
     }
 
+    /// There is no such place as it was to begin at: it goes on at the log's end.
+    pub(super) fn displace(&self) {
+        let end = self.shared.view.end().at;
+        self.shared.lock().displace(self.id, end);
+    }
+
     /// Where it is: everything before has been handed out, or is not wanted.
     pub fn position(&self) -> Position {
         self.shared.lock().position(self.id)

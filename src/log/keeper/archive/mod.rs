@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
-use super::compress::{Fingerprint, Passing};
+use super::passing::{Fingerprint, Passing};
 use crate::event::Timestamp;
 use crate::failpoint;
 use crate::log::catalog::Segment;

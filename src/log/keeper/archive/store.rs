@@ -42,6 +42,18 @@ enum Scheme {
     Folder,
 }
 
+impl Scheme {
+    /// The environment variables that it mostly takes.
+    fn variables(self) -> &'static str {
+        match self {
+            Scheme::S3 => "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_ENDPOINT",
+            Scheme::Google => "GOOGLE_SERVICE_ACCOUNT",
+            Scheme::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+            Scheme::Folder => "no variables",
+        }
+    }
+}
+
 impl std::fmt::Display for ArchiveUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
@@ -122,7 +134,9 @@ impl Store {
                     builder.with_config($key(key), value)
                 });
                 let store = builder.with_retry(retry).build();
-                Store::remote(store.map_err(|error| error.to_string())?, url)
+                let variables = url.scheme.variables();
+                let failed = |error| format!("{error} (what this store needs comes from {variables})");
+                Store::remote(store.map_err(failed)?, url)
             }};
         }
         Ok(match url.scheme {

@@ -1,6 +1,6 @@
-//! The fast path: ordinary valid events, read from simd-json's tape and stored from the source.
+//! The tape path: valid events that the plain path does not know, read from simd-json's tape and stored from the source.
 //!
-//! Purpose: the cost of an event is that of simd-json's tape and little more. Whatever is not ordinary
+//! Purpose: events with escapes, which it reads at a third of what the slow path costs. Whatever is not ordinary
 //! (a member that is not valid, a number simd-json does not take, an escaped name of a member that
 //! matters) is answered with "don't know", and the slow path decides. A test holds the two against each
 //! other, on whole and on damaged events.
@@ -10,13 +10,9 @@
 //! in valid JSON there are only white space, one comma and one brace between the key of a member and the
 //! end of the value before it. No bracket is ever searched for or matched here.
 //!
-//! Many events at once ([`Fast::group`]) are read as one array, which spares the start and the end of a
-//! parse for each: for lines, their newlines become commas in the copy. What is made so is only believed
-//! when the elements it yields are the lines, one each; see [`Spans::Lines`].
-//!
-//! Bounds: texts of at most [`FAST_BYTES_MAX`]; buffers of more than the usual size are given back after
-//! use ([`Fast::trim`]). Invariant: what is answered is what the slow path would. Owner: the
-//! thread; see [`Fast::with`].
+//! Bounds: texts of at most [`TAPE_BYTES_MAX`]; buffers of more than the usual size are given back after
+//! use ([`TapeReader::trim`]). Invariant: what is answered is what the slow path would. Owner: the
+//! thread; see [`TapeReader::with`].
 
 use std::cell::RefCell;
 
@@ -29,41 +25,26 @@ use super::time::{self, StampText};
 
 /// The longest text given to simd-json. Its tape and indexes take up to 28 bytes for each byte of a
 /// hostile text, so this bounds a connection's memory; longer events are rare, and mostly too long.
-pub(super) const FAST_BYTES_MAX: usize = 64 << 10;
+pub(super) const TAPE_BYTES_MAX: usize = 64 << 10;
 
 /// Buffers above these sizes are not kept from one request to the next.
 const KEEP_BYTES_MAX: usize = 32 << 10;
 const KEEP_NODES_MAX: usize = 8 << 10;
 
-/// Where the events of a group are, in its text.
-pub(super) enum Spans<'a> {
-    /// One event in each of these ranges, and white space between them. Each range begins and ends with
-    /// a byte that is not white space, and the byte before each, the first apart, is a newline or white
-    /// space behind one.
-    ///
-    /// Made into an array, the text is believed when it has as many elements as ranges, and each element
-    /// begins where its range begins. Then each is whole in its range: the elements of an array are
-    /// parted by one comma each; the comma that was put before an element, with nothing but white space
-    /// between, must be that one; so the element before ended before it, in its own range.
-    Lines(&'a [(u32, u32)]),
-    /// The text is the inside of an array, or a part of it: the elements say where they are.
-    Elements,
-}
-
 /// simd-json's buffers and the scratch copy.
-pub(super) struct Fast {
+pub(super) struct TapeReader {
     scratch: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
 }
 
 thread_local! {
-    static OF_THREAD: RefCell<Fast> = RefCell::new(Fast::new());
+    static OF_THREAD: RefCell<TapeReader> = RefCell::new(TapeReader::new());
 }
 
-impl Fast {
-    fn new() -> Fast {
-        Fast {
+impl TapeReader {
+    fn new() -> TapeReader {
+        TapeReader {
             scratch: Vec::new(),
             buffers: Buffers::with_max_depth(0, NESTING_MAX),
             tape: Tape(Vec::new()),
@@ -79,10 +60,10 @@ impl Fast {
     /// # Panics
     /// If `read` calls this again.
     #[inline]
-    pub(super) fn with<R>(read: impl FnOnce(&mut Fast) -> R) -> R {
-        OF_THREAD.with_borrow_mut(|fast| {
-            let answer = read(fast);
-            fast.trim();
+    pub(super) fn with<R>(read: impl FnOnce(&mut TapeReader) -> R) -> R {
+        OF_THREAD.with_borrow_mut(|reader| {
+            let answer = read(reader);
+            reader.trim();
             answer
         })
     }
@@ -91,7 +72,7 @@ impl Fast {
     fn trim(&mut self) {
         let usual = self.scratch.capacity() <= KEEP_BYTES_MAX && self.tape.0.capacity() <= KEEP_NODES_MAX;
         if !usual {
-            *self = Fast::new();
+            *self = TapeReader::new();
         }
     }
 
@@ -104,85 +85,17 @@ impl Fast {
         lines: &mut Lines,
     ) -> bool {
         let text = trim_end(text);
-        if text.len() > FAST_BYTES_MAX {
+        if text.len() > TAPE_BYTES_MAX {
             return false;
         }
         self.scratch.clear();
         self.scratch.extend_from_slice(text);
         self.with_tape(|nodes, base| {
             let source = Source { text, base };
-            let end = text.len();
-            let Some(fields) = source.event(nodes, 0, end, true, defaults) else {
-                return false;
-            };
-            lines.push(&fields, line_bytes_max).is_ok()
-        })
-    }
-
-    /// Reads `text` as many events. `None`: the whole of it is not known, and nothing is changed.
-    /// Otherwise how many there are. The lines of those that are known are appended; for each other
-    /// `unknown` is called with its number in the group, its range in `text`, and `lines`. All in order,
-    /// until that gives `false`.
-    pub(super) fn group(
-        &mut self,
-        text: &[u8],
-        spans: &Spans<'_>,
-        defaults: &Defaults,
-        line_bytes_max: usize,
-        lines: &mut Lines,
-        mut unknown: impl FnMut(usize, usize, usize, &mut Lines) -> bool,
-    ) -> Option<usize> {
-        debug_assert!(text.len() <= FAST_BYTES_MAX);
-        self.scratch.clear();
-        self.scratch.push(b'[');
-        self.scratch.extend_from_slice(text);
-        self.scratch.push(b']');
-        let breaks = match spans {
-            Spans::Elements => memchr::memchr2(b'\n', b'\r', text).is_some(),
-            Spans::Lines(ranges) => {
-                for pair in ranges.windows(2) {
-                    // Everything between two lines becomes white space, but for the comma.
-                    let (from, to) = (pair[0].1 as usize + 1, pair[1].0 as usize + 1);
-                    self.scratch[from] = b',';
-                    self.scratch[from + 1..to].fill(b' ');
-                }
-                memchr::memchr(b'\r', text).is_some()
+            match source.event(nodes, defaults) {
+                Some(fields) => lines.push(&fields, line_bytes_max).is_ok(),
+                None => false,
             }
-        };
-        self.with_tape(|nodes, base| {
-            let source = Source { text, base: base + 1 };
-            let Some(&Node::Array { len, .. }) = nodes.first() else {
-                return None;
-            };
-            let known = match spans {
-                Spans::Lines(ranges) => ranges.len() == len && source.begins_match(nodes, ranges),
-                Spans::Elements => len > 0 && source.all_objects(nodes, len),
-            };
-            if !known {
-                return None;
-            }
-            let mut at = 1;
-            for number in 0..len {
-                let next = at + width(&nodes[at]);
-                let end = match spans {
-                    Spans::Lines(ranges) => ranges[number].1 as usize,
-                    Spans::Elements => source.end_of_value(nodes, next),
-                };
-                let pushed = match source.event(nodes, at, end, breaks, defaults) {
-                    Some(fields) => lines.push(&fields, line_bytes_max).is_ok(),
-                    None => false,
-                };
-                if !pushed {
-                    let start = source
-                        .start_of_object(nodes, at)
-                        .expect("all elements are objects with members");
-                    if !unknown(number, start, end, lines) {
-                        break;
-                    }
-                }
-                at = next;
-            }
-            Some(len)
         })
     }
 
@@ -190,7 +103,7 @@ impl Fast {
     /// when simd-json does not take it.
     #[inline]
     fn with_tape<R: Default>(&mut self, read: impl FnOnce(&[Node<'_>], usize) -> R) -> R {
-        let Fast {
+        let TapeReader {
             scratch,
             buffers,
             tape,
@@ -262,7 +175,7 @@ impl<'s> Source<'s> {
     #[inline]
     fn string<'a>(&self, whole: &str, part: &'a str) -> Text<'a> {
         if self.is_raw(whole) {
-            Text::Raw(part)
+            Text::Raw(part.as_bytes())
         } else {
             Text::Decoded(part)
         }
@@ -277,73 +190,21 @@ impl<'s> Source<'s> {
         at
     }
 
-    /// Where the object at `at` begins, if it has a member.
+    /// The event on the tape, whose closing brace is the last byte of the source.
     #[inline]
-    fn start_of_object(&self, nodes: &[Node<'_>], at: usize) -> Option<usize> {
-        match (&nodes[at], nodes.get(at + 1)) {
-            (Node::Object { len: 1.., .. }, Some(Node::String(key))) => {
-                Some(self.back(self.position(key) - 1) - 1)
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the elements of the array are objects that begin where the ranges do.
-    fn begins_match(&self, nodes: &[Node<'_>], ranges: &[(u32, u32)]) -> bool {
-        let mut at = 1;
-        ranges.iter().all(|&(start, _)| {
-            let begins = self.start_of_object(nodes, at) == Some(start as usize);
-            at += width(&nodes[at]);
-            begins
-        })
-    }
-
-    /// Whether the elements of the array are objects with members.
-    fn all_objects(&self, nodes: &[Node<'_>], len: usize) -> bool {
-        let mut at = 1;
-        (0..len).all(|_| {
-            let object = matches!(nodes[at], Node::Object { len: 1.., .. });
-            at += width(&nodes[at]);
-            object
-        })
-    }
-
-    /// The end of the array's element before the one at `next`, or of the last one.
-    #[inline]
-    fn end_of_value(&self, nodes: &[Node<'_>], next: usize) -> usize {
-        if next >= nodes.len() {
-            return self.back(self.text.len());
-        }
-        let start = self
-            .start_of_object(nodes, next)
-            .expect("all elements are objects with members");
-        let comma = self.back(start) - 1;
-        self.back(comma)
-    }
-
-    /// The event at `at` of the tape, whose closing brace is the last byte before `end`.
-    #[inline]
-    fn event<'a>(
-        &self,
-        nodes: &'a [Node<'a>],
-        at: usize,
-        end: usize,
-        breaks: bool,
-        defaults: &'a Defaults,
-    ) -> Option<Fields<'a>>
+    fn event<'a>(&self, nodes: &'a [Node<'a>], defaults: &'a Defaults) -> Option<Fields<'a>>
     where
         's: 'a,
     {
-        let Node::Object { len, count } = nodes[at] else {
+        let (Node::Object { len, .. }, nodes) = nodes.split_first()? else {
             return None;
         };
-        let nodes = &nodes[at + 1..at + 1 + count];
         let (mut visitor_id, mut name) = (None, None);
         let mut timestamp = None;
         let mut metadata: &[u8] = b"{}";
         let mut user_agent = None;
         let mut at = 0;
-        for _ in 0..len {
+        for _ in 0..*len {
             let (Node::String(key), value) = (&nodes[at], &nodes[at + 1]) else {
                 return None;
             };
@@ -364,7 +225,7 @@ impl<'s> Source<'s> {
                         // Back over the next key's quote, and over the comma.
                         Some(Node::String(key)) => self.back(self.back(self.position(key) - 1) - 1),
                         Some(_) => return None,
-                        None => self.back(end - 1),
+                        None => self.back(self.text.len() - 1),
                     };
                     metadata = &self.text[self.start_of_value(key)?..end];
                 }
@@ -381,11 +242,12 @@ impl<'s> Source<'s> {
             name: name?,
             timestamp: timestamp.unwrap_or_else(|| defaults.now()),
             metadata,
-            breaks,
+            breaks: true,
             user_agent: match user_agent {
                 Some(text) => Agent::Text(text),
                 None => Agent::Json(defaults.user_agent()),
             },
+            exact: None,
         })
     }
 
@@ -429,7 +291,7 @@ fn member(key: &[u8]) -> Member {
 
 /// `text` trimmed, if it has `min..=max` code points then.
 #[inline]
-fn bounded(text: &str, (min, max): (usize, usize)) -> Option<&str> {
+pub(super) fn bounded(text: &str, (min, max): (usize, usize)) -> Option<&str> {
     let graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
     let bytes = text.as_bytes();
     let text = if graphic(bytes.first()) && graphic(bytes.last()) {
