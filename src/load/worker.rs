@@ -37,6 +37,9 @@ const EVENTS_MAX: usize = 256;
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 /// How long answers are waited for when somebody has stopped the run.
 const STOPPED_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long what was due before the end, and waits for a connection, may still be sent: a thread that has lost its core for a moment
+/// just then has not made a server slow.
+const END_GRACE: Duration = Duration::from_millis(250);
 /// What the timer is called among the sockets.
 const TIMER: u64 = u64::MAX;
 
@@ -177,7 +180,11 @@ impl<'r> Worker<'r> {
         if !self.is_sending() {
             return;
         }
-        let is_over = self.shared.sending.is_some_and(|end| now >= end);
+        let schedule = self.part.schedule.as_ref();
+        let is_over = self.shared.sending.is_some_and(|end| {
+            let is_all_sent = schedule.is_none_or(|schedule| schedule.next() >= end);
+            now >= end && (is_all_sent || now >= end + END_GRACE)
+        });
         if is_over || self.part.budget == Some(0) {
             let end = self.shared.sending.filter(|_| is_over).unwrap_or(now);
             self.stop_sending(end);
@@ -221,7 +228,7 @@ impl<'r> Worker<'r> {
         let patience = match is_stopped {
             true => self.shared.timeout.min(STOPPED_WAIT_MAX),
             // So that what is late is counted as that.
-            false => self.shared.timeout + 2 * SWEEP_EVERY,
+            false => self.shared.timeout + END_GRACE + 2 * SWEEP_EVERY,
         };
         now >= ended + patience || self.links.iter().all(|link| link.state != State::Busy)
     }
@@ -273,7 +280,11 @@ impl<'r> Worker<'r> {
 
     /// Gives what was counted to the main thread, when a second is over. What comes behind the end belongs to the last one.
     fn hand_over(&mut self, now: Duration) {
-        let second = now.saturating_sub(self.shared.warmup).as_secs();
+        let last = self
+            .shared
+            .sending
+            .map_or(now, |end| end.saturating_sub(Duration::from_nanos(1)));
+        let second = now.min(last).saturating_sub(self.shared.warmup).as_secs();
         if second > self.second && self.is_sending() {
             let update = Update {
                 worker: self.part.worker,
@@ -299,7 +310,7 @@ impl<'r> Worker<'r> {
             let mut due = now;
             if let Some(schedule) = self.part.schedule.as_mut().filter(|_| is_idle) {
                 due = schedule.next();
-                if due > now {
+                if due > now || self.shared.sending.is_some_and(|end| due >= end) {
                     return;
                 }
                 schedule.advance();
