@@ -29,6 +29,7 @@ pub fn print(matches: &ArgMatches, config: &Config) -> ExitCode {
         let value = said.unwrap_or_else(|| match (setting.variable, &config.engine.journal) {
             // Defaults that depend on the machine or on another setting.
             ("METRICS_JOURNAL", Place::File(path)) => path.display().to_string(),
+            ("METRICS_NODE", _) => config.node.clone(),
             ("METRICS_WORKERS", _) => config.workers.to_string(),
             ("METRICS_ACCEPTORS", _) => config.acceptors.to_string(),
             ("METRICS_NODE", _) => config.node.clone(),

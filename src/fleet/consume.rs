@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::FleetPolicy;
+use super::state::Mark;
 use super::status::FleetStatus;
 use super::take::{Fate, Taker};
 use crate::ship::link::{ANSWER_TIMEOUT, Link, chain};
@@ -28,6 +29,8 @@ const NODES_MAX: usize = 1_000;
 const AHEAD: usize = 64;
 /// Messages that wait to be taken, over all nodes.
 const QUEUE: usize = 64;
+/// Messages that are asked for one by one before the next one from the consumer gets its turn.
+const FILL_MAX: u64 = 10_000;
 /// After which time a message that was not acknowledged comes again.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -35,8 +38,6 @@ const ACK_WAIT: Duration = Duration::from_secs(30);
 pub enum End {
     /// It was told to.
     Stopped,
-    /// A stream is to be read from another place.
-    Reset,
     /// Something that may pass by itself.
     Failed(String),
 }
@@ -59,8 +60,6 @@ struct Work<'s> {
     parcels: mpsc::Sender<Parcel>,
     tasks: JoinSet<()>,
     known: BTreeSet<String>,
-    /// The number of the last message taken of each node, in this session.
-    sequences: BTreeMap<String, u64>,
     /// The last message of each node that is taken and not acknowledged.
     taken: BTreeMap<String, Message>,
 }
@@ -85,7 +84,6 @@ impl Session<'_> {
             parcels,
             tasks: JoinSet::new(),
             known: BTreeSet::new(),
-            sequences: BTreeMap::new(),
             taken: BTreeMap::new(),
         };
         let mut next_look = Instant::now();
@@ -163,7 +161,7 @@ impl Work<'_> {
         if stream.cached_info().config.subjects != [address.subjects()] {
             return Ok(false);
         }
-        let config = config(&self.session.consumer, DeliverPolicy::All);
+        let config = config(&self.session.consumer);
         let consumer = stream
             .get_or_create_consumer(&self.session.consumer, config)
             .await;
@@ -198,67 +196,54 @@ impl Work<'_> {
             self.taken.insert(node, message);
             return Ok(());
         };
-        match taker.take(&node, &span, &message.payload, false) {
-            Fate::Taken | Fate::Duplicate => {}
-            // Nothing lies between: they are not in the stream any more.
-            Fate::Early
-                if self.is_first_left(&node, sequence).await.map_err(End::Failed)?
-                    || taker.is_given_up(&node) =>
-            {
-                taker.take(&node, &span, &message.payload, true);
+        if taker.take(&node, &span, &message.payload, false) == Fate::Early {
+            let is_filled = self.fill(taker, &node, &span).await.map_err(End::Failed)?;
+            if !is_filled {
+                return Ok(());
             }
-            Fate::Early => {
-                self.reset(&node).await.map_err(End::Failed)?;
-                return Err(End::Reset);
-            }
+            // What is missing before it now is not in the stream any more.
+            taker.take(&node, &span, &message.payload, true);
         }
         let position = taker.mark(&node).map(|mark| mark.at.to_string());
         self.session.status.node(&node, position, waiting);
-        self.sequences.insert(node.clone(), sequence);
         self.taken.insert(node, message);
         Ok(())
     }
 
-    /// Whether the stream has nothing any more between what was taken and that message.
-    async fn is_first_left(&self, node: &str, sequence: u64) -> Result<bool, String> {
-        if self.sequences.get(node) == Some(&(sequence - 1)) {
-            return Ok(true);
+    /// Takes what comes before a message out of the stream itself, from the server that leads it: consumers have been seen to leave
+    /// out messages, or to give them out of turn, after servers were killed. Whether that was all there is; if it is very much, the
+    /// rest comes with the next message.
+    async fn fill(&mut self, taker: &mut Taker, node: &str, before: &Span) -> Result<bool, String> {
+        let stream = self.stream(node).await?;
+        let state = stream.cached_info().state.clone();
+        let until = end_of(before);
+        let is_behind = |taker: &Taker, span: &Span| taker.mark(node).is_none_or(|mark| end_of(span) > mark);
+        // The places of messages only grow, so the first that was not taken is found by halving.
+        let (mut first, mut end) = (state.first_sequence.max(1), state.last_sequence + 1);
+        while first < end {
+            let middle = first + (end - first) / 2;
+            match message_at(&stream, middle).await? {
+                Some((span, _)) if !is_behind(taker, &span) => first = middle + 1,
+                _ => end = middle,
+            }
         }
-        let stream = self.stream(node).await?;
-        let info = stream
-            .get_info()
-            .await
-            .map_err(|error| format!("the stream of {node} says nothing: {}", chain(&error)))?;
-        Ok(info.state.first_sequence >= sequence)
-    }
-
-    /// Has a node's stream be read again from behind what was taken, or from its beginning where that is not known.
-    async fn reset(&mut self, node: &str) -> Result<(), String> {
-        let policy = match self.sequences.get(node) {
-            Some(last) => DeliverPolicy::ByStartSequence {
-                start_sequence: last + 1,
-            },
-            None => DeliverPolicy::All,
-        };
-        tracing::warn!(
-            node,
-            ?policy,
-            "messages have come out of turn; the stream is read again"
-        );
-        let failed = |error: &dyn std::error::Error| {
-            format!("the stream of {node} cannot be read again: {}", chain(error))
-        };
-        let stream = self.stream(node).await?;
-        stream
-            .delete_consumer(&self.session.consumer)
-            .await
-            .map_err(|error| failed(&error))?;
-        let config = config(&self.session.consumer, policy);
-        stream
-            .create_consumer(config)
-            .await
-            .map_err(|error| failed(&error))?;
-        Ok(())
+        tracing::warn!(node, from = ?taker.mark(node).map(|mark| mark.to_string()), to = %until, "messages have come out of turn; the stream itself is asked");
+        for sequence in first..=state.last_sequence {
+            let Some((span, payload)) = message_at(&stream, sequence).await? else {
+                continue;
+            };
+            if end_of(&span) >= until {
+                return Ok(true);
+            }
+            if sequence - first == FILL_MAX {
+                return Ok(false);
+            }
+            taker.take(node, &span, &payload, true);
+            if taker.is_full() {
+                taker.commit()?;
+            }
+        }
+        Ok(true)
     }
 
     async fn stream(&self, node: &str) -> Result<Stream, String> {
@@ -280,14 +265,37 @@ impl Work<'_> {
     }
 }
 
-fn config(name: &str, deliver_policy: DeliverPolicy) -> pull::Config {
+/// Behind the last line of a message.
+fn end_of(span: &Span) -> Mark {
+    Mark {
+        life: span.life,
+        at: span.next,
+    }
+}
+
+/// A message of the stream, from the server that leads it; `None` if it is not there any more, or none of ours.
+async fn message_at(stream: &Stream, sequence: u64) -> Result<Option<(Span, Vec<u8>)>, String> {
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => {
+            let span = message
+                .headers
+                .get(SPAN)
+                .and_then(|span| span.as_str().parse().ok());
+            Ok(span.map(|span| (span, message.payload.to_vec())))
+        }
+        Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+        Err(error) => Err(format!("a message cannot be read: {}", chain(&error))),
+    }
+}
+
+fn config(name: &str) -> pull::Config {
     pull::Config {
         durable_name: Some(name.to_owned()),
         name: Some(name.to_owned()),
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         max_ack_pending: 4 * AHEAD as i64,
-        deliver_policy,
+        deliver_policy: DeliverPolicy::All,
         ..pull::Config::default()
     }
 }

@@ -16,8 +16,8 @@
 //! leader, brings lines at places that are behind already, and changes nothing. A message is acknowledged to the stream only
 //! when its lines are in the log (`written`), or on the disk (`METRICS_ACK=synced`); what was not acknowledged comes again.
 //!
-//! A message says where the one before it ended. If that is further than what was taken, messages are missing: the consumer is
-//! made anew from the place where they should be. Only if the stream does not have them any more, they are given up, loudly.
+//! A message says where the one before it ended. If that is further than what was taken, messages are missing: they are taken out of
+//! the stream itself. Only what the stream does not have any more is given up, loudly.
 //!
 //! # Owner, bounds
 //!
@@ -138,8 +138,6 @@ impl Fleet {
             let before = self.status.taken().messages;
             let why = match self.session(&mut taker).await {
                 End::Stopped => break,
-                // Nothing is wrong: it goes on from another place at once.
-                End::Reset => continue,
                 End::Failed(why) => why,
             };
             tracing::warn!(

@@ -1,6 +1,5 @@
 //! Taking messages: each line that was not taken before becomes a line of this log, and the log is waited for.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,9 +19,6 @@ const LOG_WAIT: Duration = Duration::from_secs(30);
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// The longest line of a node's that is read again where it is not in our shape: as long as a setting lets one be.
 const LINE_BYTES_MAX: usize = 1 << 20;
-
-/// How often a stream is read again from the same place before what should come next there is given up.
-const RESETS_MAX: u32 = 3;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +45,6 @@ pub struct Taker {
     noted: Instant,
     /// Something was taken that is not noted.
     is_note_due: bool,
-    /// Where nodes were when messages came out of turn, and how often that was there.
-    early: BTreeMap<String, (Mark, u32)>,
 }
 
 impl Taker {
@@ -72,22 +66,7 @@ impl Taker {
             rendered: Lines::new(),
             noted: Instant::now(),
             is_note_due: false,
-            early: BTreeMap::new(),
         }
-    }
-
-    /// Whether a node's stream has been read again from where it is now as often as that can help: then what should come next is
-    /// not there, though the stream has older messages.
-    pub fn is_given_up(&mut self, node: &str) -> bool {
-        let Some(mark) = self.state.of(node) else {
-            return false;
-        };
-        let (at, times) = self.early.entry(node.to_owned()).or_insert((mark, 0));
-        if *at != mark {
-            (*at, *times) = (mark, 0);
-        }
-        *times += 1;
-        *times > RESETS_MAX
     }
 
     /// Behind the last line that was taken of a node.
