@@ -696,11 +696,14 @@ mod tests {
                 is_sent: false,
                 is_again: false,
             }];
-            let mut source = Source::new(inputs(&file(changed)), plan, 1, None);
-            assert!(matches!(
-                source.next_batch(),
-                Err(ReadError::Changed { line: 2, .. })
-            ));
+            let changed_file = file(changed);
+            let mut source = Source::new(inputs(&changed_file), plan, 1, None);
+            let answer = source.next_batch();
+            assert!(
+                matches!(answer, Err(ReadError::Changed { line: 2, .. })),
+                "{:?} of {changed:?}",
+                answer.map(|batch| batch.map(|batch| batch.span))
+            );
         }
     }
 
