@@ -32,7 +32,6 @@ pub fn print(matches: &ArgMatches, config: &Config) -> ExitCode {
             ("METRICS_NODE", _) => config.node.clone(),
             ("METRICS_WORKERS", _) => config.workers.to_string(),
             ("METRICS_ACCEPTORS", _) => config.acceptors.to_string(),
-            ("METRICS_NODE", _) => config.node.clone(),
             _ => setting.default.to_owned(),
         });
         text += &format!("{}={value}  # {source}\n", setting.variable);

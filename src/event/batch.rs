@@ -16,11 +16,11 @@ use std::io::{self, BufRead};
 
 use serde_json::value::RawValue;
 
+use super::bytes::{is_space, trim_end};
 use super::details::{Context, Details, Place};
 use super::line::{Lines, Mark};
 use super::plain;
 use super::slow::{self, byte_of_error, words_of_error};
-use super::tape::{is_space, trim_end};
 use super::{BYTE_ORDER_MARK, Defaults, Rejection, Take, push_known};
 
 /// How much of a body is read between two looks at the bounds of its lines.

@@ -28,9 +28,10 @@
 //! function here waits for anything but the body of a batch.
 
 mod batch;
-mod chunk;
+mod bytes;
 mod details;
 mod line;
+mod member;
 mod plain;
 #[cfg(test)]
 mod properties;
@@ -44,8 +45,9 @@ use std::cell::OnceCell;
 use std::io::{self, BufRead};
 
 use batch::{Batch, Found};
+use bytes::is_space;
 use details::Details;
-use tape::{TapeReader, is_space};
+use tape::TapeReader;
 use time::StampText;
 
 pub use details::DETAILS_MAX;

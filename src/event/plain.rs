@@ -13,25 +13,13 @@
 //! keeps nothing.
 
 use super::Defaults;
-use super::chunk::{CHUNK_BYTES, marks};
+use super::bytes::{CHUNK_BYTES, is_space, marks};
 use super::line::{Agent, EXACT_BYTES, Fields, Text};
-use super::slow::{NAME_CHARS, VISITOR_ID_CHARS};
-use super::tape::{bounded, is_space};
+use super::member::{Member, NAME_CHARS, VISITOR_ID_CHARS, bounded};
 use super::time::{self, StampText};
 
 /// Deepest nesting of values below a member: one bit each of a word.
 const DEPTH_MAX: u32 = 64;
-
-/// A member of an event whose value matters.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Member {
-    VisitorId,
-    Event,
-    Timestamp,
-    Metadata,
-    UserAgent,
-    Other,
-}
 
 /// Reads the event that begins at `at`, a `{`; gives its end too. `None` means don't know.
 ///
@@ -201,14 +189,7 @@ impl<'t, const LINES: bool> Scan<'t, LINES> {
         let key = self.plain_string()?;
         self.space();
         self.token(b':')?;
-        Some(match key {
-            b"visitor_id" => Member::VisitorId,
-            b"event" => Member::Event,
-            b"timestamp" => Member::Timestamp,
-            b"metadata" => Member::Metadata,
-            b"user_agent" => Member::UserAgent,
-            _ => Member::Other,
-        })
+        Some(Member::named(key))
     }
 
     /// The stored spelling of the time stamp here, and whether it came in that.

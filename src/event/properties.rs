@@ -211,7 +211,7 @@ fn check_sums(lines: &Lines) {
 
 /// Checks a body of lines against the reference, with one parser that has seen other bodies.
 fn check_lines(parser: &mut Parser, body: &[u8]) {
-    if body.iter().find(|byte| !tape::is_space(**byte)) == Some(&b'[') || body.is_empty() {
+    if body.iter().find(|byte| !is_space(**byte)) == Some(&b'[') || body.is_empty() {
         return;
     }
     let mut lines = Lines::new();
@@ -345,7 +345,7 @@ proptest! {
         of_array.clear();
         let answer = parser.partial_in_memory(&array, AGENT, NOW, &mut of_array);
         check_sums(&of_array);
-        if array.iter().find(|byte| !tape::is_space(**byte)) != Some(&b'[') {
+        if array.iter().find(|byte| !is_space(**byte)) != Some(&b'[') {
             return Ok(());
         }
         let Ok(text) = std::str::from_utf8(&array) else {

@@ -20,14 +20,11 @@ use serde_json::value::RawValue;
 use super::Defaults;
 use super::details::{Context, Details, Place};
 use super::line::{Agent, Fields, Lines, Text};
+use super::member::{Member, NAME_CHARS, VISITOR_ID_CHARS};
 use super::time::{self, NotATime, StampText, Timestamp};
 
 /// How deep objects and lists may be nested, the event itself counted.
 pub(super) const NESTING_MAX: usize = 128;
-
-/// Code points of a visitor id and of an event name, after trimming.
-pub(super) const VISITOR_ID_CHARS: (usize, usize) = (6, 64);
-pub(super) const NAME_CHARS: (usize, usize) = (1, 64);
 
 /// The members of an event, as they were sent. Of repeated ones the last.
 #[derive(Default)]
@@ -328,28 +325,11 @@ fn find_lone_surrogate(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// A member's name, as far as it matters.
-enum Key {
-    VisitorId,
-    Event,
-    Timestamp,
-    Metadata,
-    UserAgent,
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Member, D::Error> {
         // Borrowed or not: a name with escapes in it is the name they spell.
         let name = Cow::<str>::deserialize(deserializer)?;
-        Ok(match &*name {
-            "visitor_id" => Key::VisitorId,
-            "event" => Key::Event,
-            "timestamp" => Key::Timestamp,
-            "metadata" => Key::Metadata,
-            "user_agent" => Key::UserAgent,
-            _ => Key::Other,
-        })
+        Ok(Member::named(name.as_bytes()))
     }
 }
 
@@ -366,12 +346,12 @@ impl<'de> Visitor<'de> for MembersVisitor {
         let mut members = Members::default();
         while let Some(key) = map.next_key()? {
             let place = match key {
-                Key::VisitorId => &mut members.visitor_id,
-                Key::Event => &mut members.event,
-                Key::Timestamp => &mut members.timestamp,
-                Key::Metadata => &mut members.metadata,
-                Key::UserAgent => &mut members.user_agent,
-                Key::Other => {
+                Member::VisitorId => &mut members.visitor_id,
+                Member::Event => &mut members.event,
+                Member::Timestamp => &mut members.timestamp,
+                Member::Metadata => &mut members.metadata,
+                Member::UserAgent => &mut members.user_agent,
+                Member::Other => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }

@@ -19,8 +19,10 @@ use std::cell::RefCell;
 use simd_json::{Buffers, INPUT_PADDING, Node, StaticNode, Tape};
 
 use super::Defaults;
+use super::bytes::{is_space, trim_end};
 use super::line::{Agent, Fields, Lines, Text};
-use super::slow::{NAME_CHARS, NESTING_MAX, VISITOR_ID_CHARS};
+use super::member::{Member, NAME_CHARS, VISITOR_ID_CHARS, bounded};
+use super::slow::NESTING_MAX;
 use super::time::{self, StampText};
 
 /// The longest text given to simd-json. Its tape and indexes take up to 28 bytes for each byte of a
@@ -132,22 +134,6 @@ fn width(node: &Node<'_>) -> usize {
     }
 }
 
-#[inline]
-pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
-/// `text` without white space at its end.
-#[inline]
-pub(super) fn trim_end(mut text: &[u8]) -> &[u8] {
-    while let [rest @ .., last] = text
-        && is_space(*last)
-    {
-        text = rest;
-    }
-    text
-}
-
 /// The untouched text, and the address that its first byte has in the scratch copy.
 #[derive(Clone, Copy)]
 struct Source<'s> {
@@ -211,7 +197,7 @@ impl<'s> Source<'s> {
             let next = at + 1 + width(value);
             // Repeated members: the last wins, and only it must be valid. That an earlier one is not is
             // rare enough for the slow path.
-            match (member(key.as_bytes()), value) {
+            match (Member::named(key.as_bytes()), value) {
                 (Member::Other, _) => {}
                 (Member::VisitorId, Node::String(text)) => {
                     visitor_id = Some(self.string(text, bounded(text, VISITOR_ID_CHARS)?));
@@ -264,48 +250,6 @@ impl<'s> Source<'s> {
         }
         Some(at)
     }
-}
-
-/// What a member's name means.
-enum Member {
-    VisitorId,
-    Event,
-    Timestamp,
-    Metadata,
-    UserAgent,
-    Other,
-}
-
-/// Told apart by length first: then each comparison is of a known size, one or two words.
-#[inline]
-fn member(key: &[u8]) -> Member {
-    match key.len() {
-        5 if key == b"event" => Member::Event,
-        8 if key == b"metadata" => Member::Metadata,
-        9 if key == b"timestamp" => Member::Timestamp,
-        10 if key == b"visitor_id" => Member::VisitorId,
-        10 if key == b"user_agent" => Member::UserAgent,
-        _ => Member::Other,
-    }
-}
-
-/// `text` trimmed, if it has `min..=max` code points then.
-#[inline]
-pub(super) fn bounded(text: &str, (min, max): (usize, usize)) -> Option<&str> {
-    let graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
-    let bytes = text.as_bytes();
-    let text = if graphic(bytes.first()) && graphic(bytes.last()) {
-        text
-    } else {
-        text.trim()
-    };
-    // Code points are counted only where bytes do not decide: of ASCII there are as many, and of other
-    // texts at least a quarter.
-    let bytes = text.len();
-    let fits = bytes >= min
-        && ((bytes <= max && (bytes >= 4 * min || text.is_ascii()))
-            || (min..=max).contains(&text.chars().count()));
-    fits.then_some(text)
 }
 
 /// The stored spelling of a timestamp that is valid and usual.
