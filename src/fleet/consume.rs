@@ -197,7 +197,10 @@ impl Work<'_> {
             return Ok(());
         };
         if taker.take(&node, &span, &message.payload, false) == Fate::Early {
-            let is_filled = self.fill(taker, &node, &span).await.map_err(End::Failed)?;
+            let is_filled = self
+                .fill(taker, &node, (sequence, &span))
+                .await
+                .map_err(End::Failed)?;
             if !is_filled {
                 return Ok(());
             }
@@ -213,7 +216,12 @@ impl Work<'_> {
     /// Takes what comes before a message out of the stream itself, from the server that leads it: consumers have been seen to leave
     /// out messages, or to give them out of turn, after servers were killed. Whether that was all there is; if it is very much, the
     /// rest comes with the next message.
-    async fn fill(&mut self, taker: &mut Taker, node: &str, before: &Span) -> Result<bool, String> {
+    async fn fill(
+        &mut self,
+        taker: &mut Taker,
+        node: &str,
+        (number, before): (u64, &Span),
+    ) -> Result<bool, String> {
         let stream = self.stream(node).await?;
         let state = stream.cached_info().state.clone();
         let until = end_of(before);
@@ -243,7 +251,13 @@ impl Work<'_> {
                 taker.commit()?;
             }
         }
-        Ok(true)
+        // A server that has led until it was stopped does not know what came after.
+        match state.first_sequence > number {
+            true => Ok(true),
+            false => Err(format!(
+                "the stream of {node} does not say what it has before message {number}"
+            )),
+        }
     }
 
     async fn stream(&self, node: &str) -> Result<Stream, String> {

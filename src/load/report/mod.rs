@@ -6,7 +6,7 @@
 //! | [`latency`] | from a histogram to percentiles and back |
 //! | [`series`] | figures second by second, bounded |
 //! | [`machine`] | the machine that makes the load |
-//! | [`file`] | reports as files |
+//! | [`file`](mod@file) | reports as files |
 //! | [`notes`] | what to know before believing the figures |
 //! | [`units`] | figures as people read them |
 //! | [`table`] | the report on a terminal |
