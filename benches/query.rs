@@ -57,6 +57,7 @@ fn ask(name: Option<&str>, since: Option<Timestamp>) -> Ask {
         names: name.map(|name| vec![name.as_bytes().into()]),
         since,
         until: None,
+        nodes: None,
     }
 }
 
@@ -175,7 +176,7 @@ fn bench_summaries(criterion: &mut Criterion, view: &View) {
     ] {
         let buckets = Buckets::new(interval, Some(at(BEGIN)), end).unwrap();
         group.bench_function(label, |bencher| {
-            bencher.iter(|| timeseries(black_box(view), buckets, names.clone(), &in_time()).unwrap())
+            bencher.iter(|| timeseries(black_box(view), buckets, names.clone(), None, &in_time()).unwrap())
         });
     }
     group.finish();
@@ -216,6 +217,7 @@ fn bench_scans(criterion: &mut Criterion, view: &View) {
         split: Some("variant".to_owned()),
         since: Timestamp::parse("2030-01-01T00:00:00Z").unwrap(),
         until: Timestamp::parse("2030-01-01T00:01:00Z").unwrap(),
+        nodes: None,
     };
     group.bench_function("funnel of three steps, a pass each", |bencher| {
         bencher.iter(|| funnel(black_box(view), &asked, &in_time()))

@@ -36,7 +36,7 @@ impl Session {
         let buckets = buckets.expect("what is wrong with them was answered");
         let lane = if nodes.is_some() { Lane::Long } else { Lane::Quick };
         self.shared.read(lane, output, move |view, time| {
-            timeseries(view, buckets, (names, nodes), time)
+            timeseries(view, buckets, names, nodes, time)
         });
     }
 }

@@ -161,7 +161,7 @@ impl Lines {
         let name_at = self.bytes.len() + (name.as_ptr().addr() - body.as_ptr().addr());
         let name_len = name.len();
         self.bytes.extend_from_slice(&body[..body.len() - 1]);
-        write!(self.bytes, ",\"node\":\"{node}\",\"at\":\"{at}\"}}\n").expect("a vector takes everything");
+        writeln!(self.bytes, ",\"node\":\"{node}\",\"at\":\"{at}\"}}").expect("a vector takes everything");
         self.count += 1;
         self.count_name(name_at, name_len, minute);
         true

@@ -127,7 +127,8 @@ impl Buckets {
 pub fn timeseries(
     view: &View,
     buckets: Buckets,
-    (names, nodes): (Option<Vec<Box<[u8]>>>, Option<Nodes>),
+    names: Option<Vec<Box<[u8]>>>,
+    nodes: Option<Nodes>,
     time: &Limit,
 ) -> Result<Vec<u8>, Late> {
     let log = Log::now(view);
