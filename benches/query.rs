@@ -165,7 +165,7 @@ fn bench_summaries(criterion: &mut Criterion, view: &View) {
     ] {
         let buckets = Buckets::new(interval, Some(at(BEGIN)), end).unwrap();
         group.bench_function(label, |bencher| {
-            bencher.iter(|| timeseries(black_box(view), buckets, (names.clone(), None), &in_time()).unwrap())
+            bencher.iter(|| timeseries(black_box(view), buckets, names.clone(), None, &in_time()).unwrap())
         });
     }
     group.finish();

@@ -34,7 +34,7 @@ impl Session {
         }
         let buckets = buckets.expect("what is wrong with them was answered");
         self.shared.read(request, output, move |view, time| {
-            timeseries(view, buckets, (names.clone(), nodes.clone()), time)
+            timeseries(view, buckets, names.clone(), nodes.clone(), time)
         });
     }
 }

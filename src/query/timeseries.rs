@@ -127,7 +127,8 @@ impl Buckets {
 pub fn timeseries(
     view: &View,
     buckets: Buckets,
-    (names, nodes): (Option<Names>, Option<Nodes>),
+    names: Option<Names>,
+    nodes: Option<Nodes>,
     time: &Limit,
 ) -> Result<Vec<u8>, Stop> {
     let log = Log::now(view);
