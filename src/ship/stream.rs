@@ -81,7 +81,7 @@ impl StreamPolicy {
     /// The stream of a node, made if it is not there.
     ///
     /// # Errors
-    /// [`StreamError`].
+    /// `StreamError`.
     pub async fn stream(&self, jetstream: &Context, address: &Address) -> Result<Stream, StreamError> {
         let name = address.stream();
         let wanted = self.config(address);
