@@ -3,7 +3,7 @@
 use super::units::{self, percent};
 use super::{Pacing, Report};
 
-/// Share of all cores from which on the generator may be what limits the rate.
+/// Share of what its threads can use of the cores from which on the generator may be what limits the rate.
 const BUSY_SHARE: f64 = 0.8;
 /// Share of the intended rate that counts as reached.
 pub const REACHED_SHARE: f64 = 0.99;
@@ -16,10 +16,16 @@ pub fn notes(report: &Report) -> Vec<String> {
     if report.interrupted {
         notes.push("Stopped before its end: the figures are of what was done until then.".into());
     }
-    let busy = report.cpu.generator_seconds / (report.seconds * report.machine.cores as f64);
+    let cores = report.machine.cores as f64;
+    let threads = report
+        .settings
+        .get("threads")
+        .and_then(|count| count.parse().ok());
+    let usable = threads.unwrap_or(cores).min(cores);
+    let busy = report.cpu.generator_seconds / (report.seconds * usable);
     if busy.is_finite() && busy >= BUSY_SHARE {
         notes.push(format!(
-            "The generator used {} of this machine: the figures may be of it more than of the server.",
+            "The generator used {} of what its threads can: the figures may be of it more than of the server. More --threads?",
             percent(busy)
         ));
     }
