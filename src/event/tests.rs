@@ -782,6 +782,64 @@ fn the_plain_path_knows_events_in_their_common_form() {
 }
 
 #[test]
+fn what_is_nearly_json_is_refused_wherever_it_stands() {
+    let values = [
+        "[1}",
+        "{\"b\":1]",
+        "[[1]}",
+        "{\"b\":[1}}",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "{\"b\":1,}",
+        "{,\"b\":1}",
+        "{\"b\"}",
+        "{\"b\" 1}",
+        "{\"b\"::1}",
+        "{1:2}",
+        "{\"b\":}",
+        "01",
+        "-",
+        "-a",
+        "+1",
+        ".5",
+        "1.",
+        "1.e1",
+        "1e",
+        "1e+",
+        "0x1",
+        "nul",
+        "nulll",
+        "True",
+        "tru",
+        "\"\\x\"",
+        "\"\\u12g4\"",
+        "\"\\u123\"",
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\ud800\\u0041\"",
+        "\"\t\"",
+        "\"\0\"",
+        "'b'",
+        "",
+    ];
+    for value in values {
+        for (before, after) in [("\"metadata\":{\"a\":", "}"), ("\"other\":", "")] {
+            let event = format!("{{\"visitor_id\":\"visitor-1\",\"event\":\"view\",{before}{value}{after}}}");
+            let mut lines = Lines::new();
+            let mut parser = Parser::new(LINE_BYTES_MAX);
+            assert!(
+                parser.single(event.as_bytes(), None, NOW, &mut lines).is_err(),
+                "{event}"
+            );
+            assert!(batch(&event).is_err(), "a line: {event}");
+            assert!(batch(&format!("[{event}]")).is_err(), "an array: {event}");
+            assert!(lines.is_empty());
+        }
+    }
+}
+
+#[test]
 fn an_event_that_is_spelt_as_it_is_stored_becomes_its_line_by_one_copy() {
     let mut defaults = Defaults::new();
     defaults.set(None, Some(NOW));
