@@ -68,6 +68,8 @@ mod failpoint {
 mod blocks {
     #[derive(Debug)]
     pub struct Block;
+
+    pub const HOT_BLOCKS: usize = 256;
 }
 
 /// Waiters that park as the runtime's do: an unpark that comes before the park is kept.

@@ -31,6 +31,9 @@ use crate::ship::{Shipper, Shipping};
 /// Stack of a coroutine in words of 8 bytes: 128 KiB, of which a request uses some 12 KiB, and a TLS handshake 27 KiB.
 /// Pages that are not touched cost address space only.
 pub const COROUTINE_STACK_WORDS: usize = 0x4000;
+/// Stacks of coroutines that are made in advance and kept for the next connection. Each has 8 KiB that are touched as it is
+/// made; beyond them a stack is mapped with its connection and unmapped with it.
+const SPARE_STACKS: usize = 64;
 /// File descriptors beside connections and listeners: log, journal, lock, the runtime's own for each worker.
 const DESCRIPTORS_OF_OURS: usize = 64;
 
@@ -43,7 +46,8 @@ pub fn serve(mut config: Config) -> ExitCode {
     raise_descriptor_limit(config.connections_max + config.acceptors * config.bind.len());
     may::config()
         .set_workers(config.workers)
-        .set_stack_size(COROUTINE_STACK_WORDS);
+        .set_stack_size(COROUTINE_STACK_WORDS)
+        .set_pool_capacity(SPARE_STACKS);
     // Pinned workers would share their core with whatever else runs there while others are idle.
     may::config().set_worker_pin(false);
 

@@ -11,29 +11,32 @@ use super::herald::Waiter;
 use crate::event::{Lines, NameCount};
 use crate::failpoint;
 
-/// Name counts kept in the frame itself; a frame with more of them (a batch, a long burst) allocates.
-const NAMES_INLINE: usize = 2;
-
 /// Blocks that `bytes` of lines need.
 pub fn blocks_for(bytes: usize) -> usize {
     bytes.div_ceil(PAYLOAD_BYTES)
 }
 
-/// A committed frame on its way to the log.
+/// A committed frame on its way to the log: a cache line, as the ring has a place for each block that the journal may have.
 pub struct Frame {
     head: Block,
-    rest: Vec<Block>,
     /// Bytes of all lines, as they are in the journal.
-    pub bytes: usize,
+    bytes: u32,
     /// And as they are in the log. Set by the writer with the frame's place.
-    pub stored_bytes: usize,
-    /// Number of lines.
-    pub lines: usize,
-    names: [NameCount; NAMES_INLINE],
-    names_used: usize,
-    names_more: Vec<NameCount>,
+    stored_bytes: u32,
+    lines: u32,
+    /// The first name, which is all that a single has.
+    name: NameCount,
+    more: Option<Box<More>>,
     /// Who waits for it, and for which level.
     pub waiter: Option<(Level, Arc<Waiter>)>,
+}
+
+const _: () = assert!(size_of::<Frame>() <= 64);
+
+/// What a frame with several blocks or names has beyond the first of each.
+struct More {
+    blocks: Vec<Block>,
+    names: Vec<NameCount>,
 }
 
 impl Frame {
@@ -82,25 +85,37 @@ impl Frame {
         region.header(&head).commit();
         failpoint::hit("commit.committed");
 
-        let (inline, more) = lines.names().split_at(lines.names().len().min(NAMES_INLINE));
-        let mut names = [NameCount {
-            at: 0,
-            len: 0,
-            count: 0,
-            minute: 0,
-        }; NAMES_INLINE];
-        names[..inline.len()].copy_from_slice(inline);
+        let (name, names) = lines.names().split_first().expect("every line has a name");
+        let more = (!rest.is_empty() || !names.is_empty()).then(|| {
+            Box::new(More {
+                blocks: rest,
+                names: names.to_vec(),
+            })
+        });
         Frame {
             head,
-            rest,
-            bytes: bytes.len(),
-            stored_bytes: bytes.len(),
-            lines: lines.count(),
-            names,
-            names_used: inline.len(),
-            names_more: more.to_vec(),
+            bytes: bytes.len() as u32,
+            stored_bytes: bytes.len() as u32,
+            lines: lines.count() as u32,
+            name: *name,
+            more,
             waiter,
         }
+    }
+
+    /// Number of lines.
+    pub fn lines(&self) -> usize {
+        self.lines as usize
+    }
+
+    /// Bytes of the lines as they are in the log, once they have their place.
+    pub fn stored_bytes(&self) -> usize {
+        self.stored_bytes as usize
+    }
+
+    /// Notes how many bytes its lines have in the log.
+    pub fn set_stored_bytes(&mut self, bytes: usize) {
+        self.stored_bytes = bytes as u32;
     }
 
     /// The head, whose header speaks for the frame.
@@ -110,13 +125,13 @@ impl Frame {
 
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
-        1 + self.rest.len()
+        1 + self.rest().len()
     }
 
     /// The lines, piece by piece: a line may begin in one and end in the next.
     pub fn pieces<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = &'a [u8]> {
-        let mut left = self.bytes;
-        std::iter::once(&self.head).chain(&self.rest).map(move |block| {
+        let mut left = self.bytes as usize;
+        std::iter::once(&self.head).chain(self.rest()).map(move |block| {
             let piece = &region.payload(block)[..left.min(PAYLOAD_BYTES)];
             left -= piece.len();
             piece
@@ -130,7 +145,8 @@ impl Frame {
         scratch: &mut Vec<u8>,
         mut each: impl FnMut(&[u8], i64, u64),
     ) {
-        for entry in self.names[..self.names_used].iter().chain(&self.names_more) {
+        let names = self.more.as_deref().map_or(&[][..], |more| &more.names);
+        for entry in std::iter::once(&self.name).chain(names) {
             let (at, end) = (entry.at as usize, entry.at as usize + usize::from(entry.len));
             let (first, last) = (at / PAYLOAD_BYTES, end.saturating_sub(1) / PAYLOAD_BYTES);
             if first == last {
@@ -148,16 +164,21 @@ impl Frame {
         }
     }
 
+    fn rest(&self) -> &[Block] {
+        self.more.as_deref().map_or(&[], |more| &more.blocks)
+    }
+
     fn block(&self, part: usize) -> &Block {
         if part == 0 {
             &self.head
         } else {
-            &self.rest[part - 1]
+            &self.rest()[part - 1]
         }
     }
 
     /// Takes the frame apart into its blocks.
     pub fn into_blocks(self) -> impl Iterator<Item = Block> {
-        std::iter::once(self.head).chain(self.rest)
+        let rest = self.more.map(|more| more.blocks);
+        std::iter::once(self.head).chain(rest.into_iter().flatten())
     }
 }

@@ -18,12 +18,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::blocks::Block;
+use super::blocks::{Block, HOT_BLOCKS};
 use super::herald::{Herald, Waiter};
 use super::primitives::{ArrayQueue, AtomicUsize, Mutex, Ordering, fence};
-
-/// Blocks that are reused first: 1 MiB, which a core's own cache holds, and what a publish interval of fast traffic needs.
-const HOT_BLOCKS: usize = 256;
 
 /// The free list.
 pub struct Space {

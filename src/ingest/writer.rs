@@ -179,7 +179,7 @@ impl Writer {
             .published
             .store(self.front.base + self.live.length(), Ordering::Release);
         shared.live_bytes.store(self.live.length(), Ordering::Release);
-        let lines: usize = self.batch.iter().map(|frame| frame.lines).sum();
+        let lines: usize = self.batch.iter().map(|frame| frame.lines()).sum();
         let bytes = self.live.length() - before;
         shared.status.appended(began, lines as u64, bytes);
         let checksum = self.count_batch(lines);
@@ -221,11 +221,11 @@ impl Writer {
                 placement.first_seq = first_seq;
                 let before = self.numbered.len();
                 number(frame.pieces(region), first_seq, &mut self.numbered);
-                frame.stored_bytes = self.numbered.len() - before;
+                frame.set_stored_bytes(self.numbered.len() - before);
             }
             region.header(frame.head()).place(placement);
-            position += frame.stored_bytes as u64;
-            first_seq += frame.lines as u64;
+            position += frame.stored_bytes() as u64;
+            first_seq += frame.lines() as u64;
         }
     }
 
@@ -289,8 +289,8 @@ impl Writer {
         drop(live);
         let mut skip = lines.saturating_sub(shared.recent.capacity());
         let mut first = 0;
-        while first < self.batch.len() && skip >= self.batch[first].lines {
-            skip -= self.batch[first].lines;
+        while first < self.batch.len() && skip >= self.batch[first].lines() {
+            skip -= self.batch[first].lines();
             first += 1;
         }
         window.extend(skip, stored(region, &self.batch, &self.numbered, first));
@@ -303,10 +303,10 @@ impl Writer {
             - self
                 .batch
                 .iter()
-                .map(|frame| frame.stored_bytes as u64)
+                .map(|frame| frame.stored_bytes() as u64)
                 .sum::<u64>();
         for frame in &mut self.batch {
-            end += frame.stored_bytes as u64;
+            end += frame.stored_bytes() as u64;
             if let Some((level, waiter)) = frame.waiter.take() {
                 waiter.completion.written(sequence);
                 if level == Level::Synced {
@@ -316,7 +316,7 @@ impl Writer {
                     woken = true;
                 }
             }
-            sequence += frame.lines as u64;
+            sequence += frame.lines() as u64;
         }
         if woken {
             self.shared.herald.wake();
@@ -354,7 +354,7 @@ fn stored<'b>(
     first: usize,
 ) -> impl Iterator<Item = &'b [u8]> {
     let (skipped, frames) = batch.split_at(first);
-    let skipped: usize = skipped.iter().map(|frame| frame.stored_bytes).sum();
+    let skipped: usize = skipped.iter().map(|frame| frame.stored_bytes()).sum();
     let numbered = (!numbered.is_empty()).then(|| &numbered[skipped..]);
     let frames = if numbered.is_some() { &[] } else { frames };
     let plain = frames.iter().flat_map(|frame| frame.pieces(region));

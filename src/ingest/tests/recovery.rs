@@ -80,7 +80,7 @@ impl Process {
                 first_seq: 0,
             };
             self.journal.region().header(frame.head()).place(placement);
-            place += frame.bytes as u64;
+            place += frame.stored_bytes() as u64;
         }
         place
     }
