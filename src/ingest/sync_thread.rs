@@ -30,9 +30,10 @@ use crate::log::fs::{AppendFile, DirectoryError, Fs};
 /// caches.
 const DIRTY_BYTES_MAX: u64 = 16 << 20;
 
-/// The page cache is left in steps of so many bytes. A power of two, and no smaller than the largest folio, which could not
-/// be dropped in parts.
-const UNCACHE_STEP: u64 = 4 << 20;
+/// What takes the kernel time by the byte is asked of it in such pieces, between which others have their turn: a third of a
+/// millisecond each. It does not take the processor from a thread that is inside of it, so that a worker on the same core would wait
+/// for the whole. A power of two, and no smaller than the largest folio, which could not be dropped in parts.
+const PIECE_BYTES: u64 = 2 << 20;
 
 /// Events that come faster than the disk takes them leave ever more to sync: after so long the writer rests all the same, and
 /// with that they are held up.
@@ -290,7 +291,8 @@ impl SyncThread {
     }
 
     fn sync<'a>(&'a self, mut work: MutexGuard<'a, Work>, shared: &Shared) -> MutexGuard<'a, Work> {
-        let (file, end, checksum) = (work.file.clone(), work.published, work.checksum);
+        let (file, start) = (work.file.clone(), work.synced);
+        let (end, checksum) = (work.published, work.checksum);
         let (generation, is_entry_new) = (work.generation, work.is_entry_new);
         work.syncing = Some(Instant::now());
         drop(work);
@@ -300,7 +302,12 @@ impl SyncThread {
         };
         let began = Instant::now();
         let result = match (directory, &file) {
-            (Ok(()), Some(file)) => file.sync_data().map_err(DirectoryError::Sync),
+            (Ok(()), Some(file)) => {
+                in_pieces(start..end.saturating_sub(PIECE_BYTES), |piece| {
+                    file.write_out(piece)
+                });
+                file.sync_data().map_err(DirectoryError::Sync)
+            }
             (directory, _) => directory,
         };
         if file.is_some() && result.is_ok() {
@@ -358,7 +365,7 @@ impl SyncThread {
         };
         let (from, to) = (
             work.uncached,
-            work.synced.saturating_sub(kept) & !(UNCACHE_STEP - 1),
+            work.synced.saturating_sub(kept) & !(PIECE_BYTES - 1),
         );
         let before = match work.synced >= kept {
             true => work.before.take(),
@@ -368,14 +375,23 @@ impl SyncThread {
             work.uncached = work.uncached.max(to);
             drop(work);
             if let Some((file, rest)) = before {
-                file.uncache(rest);
+                in_pieces(rest, |piece| file.uncache(piece));
             }
-            if from < to {
-                file.uncache(from..to);
-            }
+            in_pieces(from..to, |piece| file.uncache(piece));
             work = self.work();
         }
         work
+    }
+}
+
+/// Calls `each` with the pieces of `bytes`, the file's last one cut short, and gives way after each.
+fn in_pieces(bytes: Range<u64>, each: impl Fn(Range<u64>)) {
+    let mut start = bytes.start;
+    while start < bytes.end {
+        let end = (start / PIECE_BYTES + 1) * PIECE_BYTES;
+        each(start..end.min(bytes.end));
+        std::thread::yield_now();
+        start = end;
     }
 }
 

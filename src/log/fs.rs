@@ -18,6 +18,7 @@ pub mod dying;
 pub mod faulty;
 #[cfg(test)]
 pub mod power;
+mod write_out;
 
 /// A file that only grows.
 ///
@@ -29,6 +30,8 @@ pub trait AppendFile: Send + Sync {
     fn length(&self) -> io::Result<u64>;
     /// Waits until data and length are on the disk (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
+    /// Advises that those bytes be on their way to the disk. It does not wait, and a file system may ignore it.
+    fn write_out(&self, bytes: Range<u64>);
     /// Advises that those bytes, which are on the disk, need not stay in memory. A file system may ignore it.
     fn uncache(&self, bytes: Range<u64>);
     /// Which file it is, and how many names it has.
@@ -263,6 +266,10 @@ impl AppendFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    fn write_out(&self, bytes: Range<u64>) {
+        write_out::begin(self, bytes);
     }
 
     fn uncache(&self, bytes: Range<u64>) {

@@ -308,7 +308,7 @@ fn a_stop_says_whether_a_deleted_file_is_copied_back() {
 #[test]
 fn what_is_on_the_disk_leaves_the_page_cache_but_for_its_newest_bytes() {
     const MIB: u64 = 1 << 20;
-    for (page_cache, steps) in [(Some(0), 3), (Some(5 * MIB), 1), (None, 0)] {
+    for (page_cache, steps) in [(Some(0), 6), (Some(5 * MIB), 3), (None, 0)] {
         let directory = tempfile::tempdir().unwrap();
         let config = EngineConfig {
             page_cache,
@@ -325,7 +325,7 @@ fn what_is_on_the_disk_leaves_the_page_cache_but_for_its_newest_bytes() {
         drop(producer);
         assert_eq!(engine.close(Instant::now() + PATIENCE, true), Outcome::Clean);
         let expected: Vec<_> = (0..steps)
-            .map(|step| 4 * step * MIB..4 * (step + 1) * MIB)
+            .map(|step| 2 * step * MIB..2 * (step + 1) * MIB)
             .collect();
         assert_eq!(fs.uncached(), expected);
     }

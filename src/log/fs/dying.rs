@@ -252,6 +252,10 @@ impl AppendFile for DyingFile {
         self.fs.pass_unless_dead()
     }
 
+    fn write_out(&self, bytes: Range<u64>) {
+        self.file.write_out(bytes);
+    }
+
     fn uncache(&self, bytes: Range<u64>) {
         self.file.uncache(bytes);
     }

@@ -413,6 +413,8 @@ impl AppendFile for FaultyFile {
         take(&mut state.faults.syncs)
     }
 
+    fn write_out(&self, _: Range<u64>) {}
+
     fn uncache(&self, bytes: Range<u64>) {
         self.fs.lock().uncached.push(bytes);
     }

@@ -483,6 +483,8 @@ impl<W: Send + 'static> AppendFile for PowerFile<W> {
         self.fs.lock().sync(self.inode)
     }
 
+    fn write_out(&self, _: Range<u64>) {}
+
     fn uncache(&self, _: Range<u64>) {}
 
     fn identity(&self) -> io::Result<(Identity, u64)> {
