@@ -2,13 +2,14 @@
 //!
 //! `minihttp nothing PORT` reads each body and stores nothing: what the runtime and the sockets cost. `minihttp engine PORT
 //! LOG` commits each event into Floodgate's journal, which is also how the library is embedded in another server. `minihttp
-//! tape FILE SECONDS` parses the lines of a file with simd-json and does nothing else: the floor under a batch.
-//! `scripts/bench` runs both beside the real server.
+//! tape FILE SECONDS` parses the lines of a file with simd-json and does nothing else, `minihttp unpack FILE.gz SECONDS`
+//! unpacks a file and does nothing else: the floors under a batch. `scripts/bench` runs them beside the real server.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flate2::bufread::MultiGzDecoder;
 use floodgate::config::Config;
 use floodgate::event::{Lines, Parser, Timestamp};
 use floodgate::ingest::{Engine, Entrance, Level, Producer};
@@ -66,24 +67,46 @@ impl HttpServiceFactory for Factory {
     }
 }
 
-/// Prints how many lines simd-json's tape took, with reused buffers, in so many seconds.
-fn tape(text: &[u8], seconds: u64) -> io::Result<()> {
+/// Prints how many lines were seen to in so many seconds by doing the same `pass` again and again.
+fn flat_out(seconds: &str, mut pass: impl FnMut() -> io::Result<usize>) -> io::Result<()> {
+    let end = Instant::now() + Duration::from_secs(seconds.parse().map_err(io::Error::other)?);
+    let mut lines = 0;
+    while Instant::now() < end {
+        lines += pass()?;
+    }
+    println!("{lines}");
+    Ok(())
+}
+
+/// simd-json's tape of each line, with reused buffers.
+fn tape(file: &str, seconds: &str) -> io::Result<()> {
+    let text = std::fs::read(file)?;
     let mut buffers = simd_json::Buffers::new(512);
     let mut tape = simd_json::Tape::null();
-    let (mut scratch, mut count) = (Vec::new(), 0_u64);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < end {
+    let mut scratch = Vec::new();
+    flat_out(seconds, || {
+        let mut count = 0;
         for line in text.split(|byte| *byte == b'\n') {
             scratch.clear();
             scratch.extend_from_slice(line);
-            let mut filled = tape.reset();
+            let mut filled = std::mem::replace(&mut tape, simd_json::Tape::null()).reset();
             simd_json::fill_tape(&mut scratch, &mut buffers, &mut filled).map_err(io::Error::other)?;
             tape = filled.reset();
             count += 1;
         }
-    }
-    println!("{count}");
-    Ok(())
+        Ok(count)
+    })
+}
+
+/// The unpacked bytes of a file in reused memory, by the library that the server unpacks with.
+fn unpack(file: &str, seconds: &str) -> io::Result<()> {
+    let packed = std::fs::read(file)?;
+    let mut unpacked = Vec::new();
+    flat_out(seconds, || {
+        unpacked.clear();
+        MultiGzDecoder::new(&packed[..]).read_to_end(&mut unpacked)?;
+        Ok(unpacked.split(|byte| *byte == b'\n').count())
+    })
 }
 
 fn main() -> io::Result<()> {
@@ -101,11 +124,11 @@ fn main() -> io::Result<()> {
             let engine = Engine::open(config, Arc::new(OsFs)).map_err(io::Error::other)?;
             (Some(engine.entrance()), port, Some(engine))
         }
-        ["tape", file, seconds] => {
-            return tape(&std::fs::read(file)?, seconds.parse().map_err(io::Error::other)?);
-        }
+        ["tape", file, seconds] => return tape(file, seconds),
+        ["unpack", file, seconds] => return unpack(file, seconds),
         _ => {
-            let usage = "minihttp nothing PORT | minihttp engine PORT LOG | minihttp tape FILE SECONDS";
+            let usage =
+                "minihttp nothing PORT | minihttp engine PORT LOG | minihttp tape|unpack FILE SECONDS";
             return Err(io::Error::other(format!("usage: {usage}")));
         }
     };
