@@ -198,6 +198,8 @@ fn play(seed: u64, rounds: u64, in_a_rush: bool) {
             }
         }
     }
+    nats.await_ready();
+    nats.await_current(&streams);
     check(&nats, &mut nodes, seed);
     check_view(&view, &view_launch, &nodes, seed);
 }
@@ -257,7 +259,6 @@ fn check_view(view: &Server, launch: &Launch, nodes: &[Node], seed: u64) {
 }
 
 fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
-    nats.await_ready();
     let deadline = Instant::now() + SETTLE;
     for node in nodes {
         node.books.check_log(&format!("seed {seed}, {}", node.name));
