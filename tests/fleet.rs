@@ -36,14 +36,14 @@ struct Node {
 }
 
 impl Node {
-    fn new(folder: &Path, number: usize, url: &str) -> Node {
+    fn new(folder: &Path, number: usize, url: &str, level: &str) -> Node {
         let name = NAMES[number];
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let ships_itself = number > 0;
         let launch = Launch::new(&folder)
             .set("METRICS_NODE", name)
-            .set("METRICS_LOG_LEVEL", "debug")
+            .set("METRICS_LOG_LEVEL", level)
             .set("METRICS_SHIP_PACK", if number == 1 { "off" } else { "on" })
             .set("METRICS_ROTATE_BYTES", "256KiB")
             .set("METRICS_ROTATE_REST", "0ms");
@@ -143,8 +143,10 @@ fn play(seed: u64, rounds: u64, in_a_rush: bool) {
     let folder = &folder.0;
     let mut nats = Cluster::start(folder.path(), 3);
     let url = nats.url();
+    // Each message is told where there is time to read about it.
+    let level = if rounds > 3 { "debug" } else { "info" };
     let mut nodes: Vec<Node> = (0..3)
-        .map(|number| Node::new(folder.path(), number, &url))
+        .map(|number| Node::new(folder.path(), number, &url, level))
         .collect();
     nodes.iter_mut().for_each(Node::run);
     let folder_of_view = folder.path().join("view");

@@ -19,7 +19,8 @@
 //! the log is asked once more what it has.
 //!
 //! A message says where the one before it ended. If that is further than what was taken, messages are missing: they are taken out of
-//! the stream itself. Only what the stream does not have any more is given up, loudly.
+//! the stream itself, as is what comes before the first message of a node, and what a consumer has left out at the end. Only what
+//! the stream does not have any more is given up, loudly.
 //!
 //! # Owner, bounds
 //!

@@ -30,7 +30,7 @@ pub enum Fate {
     Taken,
     /// All of it was taken before.
     Duplicate,
-    /// What comes before it was not taken.
+    /// What comes before it was not taken; or it may not have been, as this is the first one of a node's life.
     Early,
 }
 
@@ -105,12 +105,13 @@ impl Taker {
             self.status.duplicate();
             return Fate::Duplicate;
         }
-        if known.is_some_and(|known| known.life == span.life && after > known) {
-            if !is_all {
-                return Fate::Early;
-            }
+        let of_life = known.filter(|known| known.life == span.life);
+        if of_life.is_none_or(|known| after > known) && !is_all {
+            return Fate::Early;
+        }
+        if let Some(known) = of_life.filter(|known| after > *known) {
             self.status.gap();
-            tracing::error!(node, from = %known.expect("it was compared").at, to = %span.after, "the stream of a node no longer has what comes next: it is missing here");
+            tracing::error!(node, from = %known.at, to = %span.after, "the stream of a node no longer has what comes next: it is missing here");
         }
         let mut events = 0;
         let mut at = span.from;
@@ -260,7 +261,7 @@ mod tests {
         let (engine, mut taker) = taker(folder.path(), &fs, Level::Synced);
         let (span, line) = message(0, 0);
         fs.hold_syncs(true);
-        assert_eq!(taker.take(NODE, &span, &line, false), Fate::Taken);
+        assert_eq!(taker.take(NODE, &span, &line, true), Fate::Taken);
         assert_eq!(taker.commit(), Err("the log cannot be synced".into()));
         assert_eq!(taker.take(NODE, &span, &line, false), Fate::Duplicate);
         assert_eq!(taker.commit(), Err("the log cannot be synced".into()));
@@ -281,7 +282,7 @@ mod tests {
         let (span, line) = message(0, 0);
         // Neither the file nor a fresh one can be synced.
         fs.set(|faults| faults.syncs = 2);
-        assert_eq!(taker.take(NODE, &span, &line, false), Fate::Taken);
+        assert_eq!(taker.take(NODE, &span, &line, true), Fate::Taken);
         assert_eq!(taker.commit(), Err("the log cannot be synced".into()));
         assert!(taker.is_in_doubt());
     }
@@ -296,7 +297,8 @@ mod tests {
         let (second, _) = message(first.next.offset, first.next.offset);
         let (third, _) = message(second.next.offset, second.next.offset);
         let fates = [
-            (first, false, Fate::Taken),
+            (first, false, Fate::Early),
+            (first, true, Fate::Taken),
             (third, false, Fate::Early),
             (first, false, Fate::Duplicate),
             (second, false, Fate::Taken),
@@ -309,6 +311,9 @@ mod tests {
         }
         assert_eq!(engine.view().counters().total(), 3);
         assert_eq!(taker.status.taken().gaps, 0);
+        // Of another life it cannot be told from its place whether it is the first.
+        let other = Span { life: 8, ..first };
+        assert_eq!(taker.take(NODE, &other, &line, false), Fate::Early);
         // Two frames of which the second begins within the first: only its rest is taken.
         let (fourth, _) = message(third.next.offset, third.next.offset);
         let longer = Span {
@@ -323,5 +328,14 @@ mod tests {
         assert_eq!(taker.take(NODE, &longer, &lines, false), Fate::Taken);
         taker.commit().unwrap();
         assert_eq!(engine.view().counters().total(), 4);
+        // What the stream has not any more is given up, once, and told.
+        let (late, _) = message(fourth.next.offset + 1_000, fourth.next.offset + 1_000);
+        assert_eq!(taker.take(NODE, &late, &line, false), Fate::Early);
+        assert_eq!(taker.take(NODE, &late, &line, true), Fate::Taken);
+        taker.commit().unwrap();
+        assert_eq!(
+            (engine.view().counters().total(), taker.status.taken().gaps),
+            (5, 1)
+        );
     }
 }
