@@ -27,6 +27,8 @@ struct Node {
     name: &'static str,
     launch: Launch,
     server: Option<Server>,
+    /// What its lives before have said.
+    said: String,
     /// Where it is a process of its own.
     shipper: Option<Child>,
     ships_itself: bool,
@@ -34,13 +36,14 @@ struct Node {
 }
 
 impl Node {
-    fn new(folder: &Path, number: usize, url: &str) -> Node {
+    fn new(folder: &Path, number: usize, url: &str, level: &str) -> Node {
         let name = NAMES[number];
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let ships_itself = number > 0;
         let launch = Launch::new(&folder)
             .set("METRICS_NODE", name)
+            .set("METRICS_LOG_LEVEL", level)
             .set("METRICS_SHIP_PACK", if number == 1 { "off" } else { "on" })
             .set("METRICS_ROTATE_BYTES", "256KiB")
             .set("METRICS_ROTATE_REST", "0ms");
@@ -53,6 +56,7 @@ impl Node {
             books: Books::new(&launch.log(), false),
             launch,
             server: None,
+            said: String::new(),
             shipper: None,
             ships_itself,
         }
@@ -60,6 +64,23 @@ impl Node {
 
     fn run(&mut self) {
         self.server = Some(self.launch.start());
+    }
+
+    fn kill(&mut self) {
+        let server = self.server.take().expect("it runs");
+        self.said += &server.stderr();
+        server.kill9();
+    }
+
+    /// What its shipper has said.
+    fn story(&self) -> String {
+        match &self.server {
+            Some(server) if self.ships_itself => format!("{}{}", self.said, server.stderr()),
+            _ => {
+                let path = self.launch.log().with_file_name("ship.log");
+                std::fs::read_to_string(path).unwrap_or_default()
+            }
+        }
     }
 
     fn run_shipper(&mut self, url: &str) {
@@ -88,14 +109,6 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.kill_shipper();
-        if std::thread::panicking() {
-            let path = self.launch.log().with_file_name("ship.log");
-            eprintln!(
-                "--- {}'s shipper:\n{}",
-                self.name,
-                std::fs::read_to_string(path).unwrap_or_default()
-            );
-        }
     }
 }
 
@@ -122,13 +135,18 @@ impl Deed {
     }
 }
 
-fn play(seed: u64, rounds: u64) {
+/// Plays a game. A server is hit when all have what the streams have, as streams with three replicas bear one loss at a time;
+/// `in_a_rush` it is not waited for that.
+fn play(seed: u64, rounds: u64, in_a_rush: bool) {
     let mut rng = Rng::new(seed);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Kept(tempfile::tempdir().unwrap());
+    let folder = &folder.0;
     let mut nats = Cluster::start(folder.path(), 3);
     let url = nats.url();
+    // Each message is told where there is time to read about it.
+    let level = if rounds > 3 { "debug" } else { "info" };
     let mut nodes: Vec<Node> = (0..3)
-        .map(|number| Node::new(folder.path(), number, &url))
+        .map(|number| Node::new(folder.path(), number, &url, level))
         .collect();
     nodes.iter_mut().for_each(Node::run);
     let folder_of_view = folder.path().join("view");
@@ -139,9 +157,13 @@ fn play(seed: u64, rounds: u64) {
         .set("METRICS_ROTATE_BYTES", "1MiB")
         .set("METRICS_ROTATE_REST", "0ms");
     let mut view = view_launch.start();
+    let streams: Vec<String> = nodes.iter().map(Node::stream).collect();
     for round in 0..rounds {
         let deed = Deed::random(&mut rng);
         eprintln!("seed {seed}, round {round}: {deed:?}");
+        if let (false, Deed::KillServer(_) | Deed::FreezeServer(..)) = (in_a_rush, deed) {
+            nats.await_current(&streams);
+        }
         let loads: Vec<Load> = nodes.iter().map(|node| node.load(round, seed)).collect();
         let counts: Vec<u64> = nodes.iter().map(|_| rng.between(1, 1_500)).collect();
         loads
@@ -152,7 +174,7 @@ fn play(seed: u64, rounds: u64) {
             nodes[0].run_shipper(&url);
         }
         match deed {
-            Deed::KillNode(victim) => nodes[victim].server.take().expect("it runs").kill9(),
+            Deed::KillNode(victim) => nodes[victim].kill(),
             Deed::KillView => {
                 view.kill9();
                 view = view_launch.start();
@@ -178,6 +200,8 @@ fn play(seed: u64, rounds: u64) {
             }
         }
     }
+    nats.await_ready();
+    nats.await_current(&streams);
     check(&nats, &mut nodes, seed);
     check_view(&view, &view_launch, &nodes, seed);
 }
@@ -237,7 +261,6 @@ fn check_view(view: &Server, launch: &Launch, nodes: &[Node], seed: u64) {
 }
 
 fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
-    nats.await_ready();
     let deadline = Instant::now() + SETTLE;
     for node in nodes {
         node.books.check_log(&format!("seed {seed}, {}", node.name));
@@ -248,28 +271,74 @@ fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
             if shipped.len() >= lines.len() {
                 break shipped;
             }
-            assert!(
-                Instant::now() < deadline,
-                "seed {seed}, {}: {} of {} events are in the stream",
+            if Instant::now() > deadline {
+                break shipped;
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        };
+        let differs = shipped.iter().zip(&lines).position(|(one, other)| one != other);
+        if differs.is_some() || shipped.len() != lines.len() {
+            tell(nats, node);
+            panic!(
+                "seed {seed}, {}: the stream has {} events and the log {}; the first that differs: {differs:?}",
                 node.name,
                 shipped.len(),
                 lines.len()
             );
-            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+}
+
+/// Tells what happened where the stream of a node is not its log: its messages there, what the shipper said of them, and what the
+/// servers say.
+fn tell(nats: &Cluster, node: &Node) {
+    const AROUND: u64 = 8;
+    let messages = nats.messages(&node.stream());
+    let spans: Vec<Vec<&str>> = messages
+        .iter()
+        .map(|message| message.span.split(' ').collect())
+        .collect();
+    let story = node.story();
+    for (pair, message) in spans.windows(2).zip(&messages[1..]) {
+        if pair[1][1] == pair[0][3] {
+            continue;
+        }
+        let near = message.sequence.saturating_sub(AROUND)..message.sequence + AROUND;
+        eprintln!("--- message {} does not follow the one before:", message.sequence);
+        for message in messages.iter().filter(|message| near.contains(&message.sequence)) {
+            eprintln!(
+                "{} {} ({} bytes)",
+                message.sequence,
+                message.span,
+                message.payload.len()
+            );
+        }
+        let is_near = |line: &&str| {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            line["number"]
+                .as_u64()
+                .is_none_or(|number| near.contains(&number))
         };
-        assert_eq!(shipped.len(), lines.len(), "seed {seed}, {}", node.name);
-        let differs = shipped.iter().zip(&lines).position(|(one, other)| one != other);
-        assert_eq!(
-            differs, None,
-            "seed {seed}, {}: the stream is the log, in its order",
-            node.name
-        );
+        story.lines().filter(is_near).for_each(|line| eprintln!("{line}"));
+    }
+    nats.tell(&node.stream());
+}
+
+/// A game's files: they stay where it was lost.
+struct Kept(tempfile::TempDir);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.disable_cleanup(true);
+            eprintln!("--- the files are in {}", self.0.path().display());
+        }
     }
 }
 
 #[test]
 fn streams_and_view_have_each_event_once_whatever_is_killed() {
-    play(1, 3);
+    play(1, 3, false);
 }
 
 /// What `scripts/fleet` runs.
@@ -277,5 +346,5 @@ fn streams_and_view_have_each_event_once_whatever_is_killed() {
 #[ignore = "takes minutes"]
 fn streams_and_view_have_each_event_once_over_many_rounds() {
     let seed = std::env::var("FLEET_SEED").map_or(1, |seed| seed.parse().expect("a seed is a number"));
-    play(seed, 20);
+    play(seed, 20, std::env::var_os("FLEET_RUSH").is_some());
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::await_true;
 use common::http::{BEHAVIOR, HEALTH};
+use common::nats::Cluster;
 use common::sealed::{Feed, Folder, await_within, sealing_often};
 use common::server::{Launch, Server};
 
@@ -69,13 +70,22 @@ fn the_oldest_go_by_number_bytes_and_age_after_their_minute() {
     let compressed = Limited::start(&[("METRICS_RETAIN_FILES", "1"), ("METRICS_COMPRESS_AFTER", "0s")]);
     await_true("they are compressed", || compressed.folder.plain().is_empty());
     let unlimited = Limited::start(&[]);
-    // Nobody listens there: nothing of these is shipped.
-    let unshipped = [
-        ("METRICS_RETAIN_FILES", "0"),
-        ("METRICS_SHIP_URL", "nats://127.0.0.1:1"),
-    ];
-    let held = Limited::start(&unshipped);
-    let bounded = Limited::start(&[unshipped[0], unshipped[1], ("METRICS_SHIP_HOLD", "300KiB")]);
+    // Of these nothing is shipped as long as NATS is down; of one all is.
+    let (folder, up) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut nats = Cluster::start(folder.path(), 1);
+    nats.kill9(0);
+    let (url, up) = (nats.url(), Cluster::start(up.path(), 1));
+    let shipping = |settings: &[(&str, &str)]| {
+        let common = [("METRICS_RETAIN_FILES", "0"), ("METRICS_SHIP_REPLICAS", "1")];
+        Limited::start(&[&common, settings].concat())
+    };
+    let held = shipping(&[("METRICS_SHIP_URL", &url), ("METRICS_NODE", "held")]);
+    let bounded = shipping(&[
+        ("METRICS_SHIP_URL", &url),
+        ("METRICS_NODE", "bounded"),
+        ("METRICS_SHIP_HOLD", "300KiB"),
+    ]);
+    let shipped = shipping(&[("METRICS_SHIP_URL", &up.url()), ("METRICS_NODE", "shipped")]);
     let all = [
         &by_files,
         &by_bytes,
@@ -84,6 +94,7 @@ fn the_oldest_go_by_number_bytes_and_age_after_their_minute() {
         &unlimited,
         &held,
         &bounded,
+        &shipped,
     ];
     let all = all.map(Limited::files);
     assert!(
@@ -123,11 +134,31 @@ fn the_oldest_go_by_number_bytes_and_age_after_their_minute() {
         told.contains("a file of the log is removed that was not shipped"),
         "{told}"
     );
-    bounded.expect_newest(&all[6], fit);
+    assert_eq!(bounded.files(), all[6][FILES as usize - fit..]);
     let told = held.server.stderr();
     assert!(
         told.contains("should be removed and stays: it is not shipped yet"),
         "{told}"
     );
-    held.expect_newest(&all[5], FILES as usize);
+    assert_eq!(held.files(), all[5]);
+    let in_stream = |nats: &Cluster, stream| {
+        let messages = nats.messages(stream);
+        messages
+            .iter()
+            .map(|message| message.lines().len())
+            .sum::<usize>() as u64
+    };
+    assert_eq!(in_stream(&up, "metrics-shipped"), shipped.feed.posted());
+    shipped.expect_newest(&all[7], 0);
+    // Once NATS is there, what was held is shipped, and goes.
+    let left = common::log::lines(&bounded.launch.log()).len() as u64;
+    nats.run(0);
+    nats.await_ready();
+    await_within(4, "what is shipped is removed", || held.files().is_empty());
+    assert_eq!(in_stream(&nats, "metrics-held"), held.feed.posted());
+    held.expect_newest(&all[5], 0);
+    await_within(4, "what is shipped is removed", || bounded.files().is_empty());
+    assert_eq!(in_stream(&nats, "metrics-bounded"), left);
+    assert!(left < bounded.feed.posted());
+    bounded.expect_newest(&all[6], 0);
 }

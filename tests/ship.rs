@@ -217,47 +217,89 @@ fn what_a_power_cut_took_from_the_log_stays_in_the_stream_and_the_rest_follows_o
     }
 }
 
+/// A certificate for this machine and its key, in files of a folder.
+fn certificate(folder: &Path, name: &str) -> [String; 2] {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let pems = [made.cert.pem(), made.signing_key.serialize_pem()];
+    ["cert", "key"].map(|kind| {
+        let path = folder.join(format!("{name}-{kind}.pem"));
+        std::fs::write(&path, &pems[usize::from(kind == "key")]).unwrap();
+        path.to_str().unwrap().to_owned()
+    })
+}
+
 #[test]
-fn servers_are_let_in_by_password_token_and_tls_and_not_without() {
+fn servers_are_let_in_by_password_token_and_certificates_and_not_without() {
     let folder = tempfile::tempdir().unwrap();
-    let certificate =
-        rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    std::fs::write(&cert, certificate.cert.pem()).unwrap();
-    std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
-    let tls = format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}");
-    for (number, (extra, settings)) in [
+    let [cert, key] = &certificate(folder.path(), "server");
+    let [ours, our_key] = &certificate(folder.path(), "ours");
+    let [others, others_key] = &certificate(folder.path(), "others");
+    let tls = format!("cert_file: {cert:?}, key_file: {key:?}");
+    let ca = ("METRICS_NATS_CA", &**cert);
+    // What the server asks for, what does not do, and what does.
+    let cases: [(String, &[(&str, &str)], &[(&str, &str)]); 5] = [
         (
             "authorization { user: eu, password: secret-1 }".to_owned(),
-            vec![("METRICS_NATS_USER", "eu"), ("METRICS_NATS_PASSWORD", "secret-1")],
+            &[("METRICS_NATS_USER", "eu"), ("METRICS_NATS_PASSWORD", "secret-2")],
+            &[("METRICS_NATS_USER", "eu"), ("METRICS_NATS_PASSWORD", "secret-1")],
         ),
         (
             "authorization { token: secret-2 }".to_owned(),
-            vec![("METRICS_NATS_TOKEN", "secret-2")],
+            &[],
+            &[("METRICS_NATS_TOKEN", "secret-2")],
         ),
-        (tls, vec![("METRICS_NATS_CA", cert.to_str().unwrap())]),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+        (format!("tls {{ {tls} }}"), &[], &[ca]),
+        (
+            format!("tls {{ {tls}, ca_file: {ours:?}, verify: true }}"),
+            &[ca],
+            &[ca, ("METRICS_NATS_CERT", ours), ("METRICS_NATS_KEY", our_key)],
+        ),
+        (
+            format!(
+                "tls {{ {tls}, ca_file: {ours:?}, verify: true }}\nauthorization {{ user: eu, password: secret-1 }}"
+            ),
+            &[
+                ca,
+                ("METRICS_NATS_USER", "eu"),
+                ("METRICS_NATS_PASSWORD", "secret-1"),
+                ("METRICS_NATS_CERT", others),
+                ("METRICS_NATS_KEY", others_key),
+            ],
+            &[
+                ca,
+                ("METRICS_NATS_USER", "eu"),
+                ("METRICS_NATS_PASSWORD", "secret-1"),
+                ("METRICS_NATS_CERT", ours),
+                ("METRICS_NATS_KEY", our_key),
+            ],
+        ),
+    ];
+    for (number, (extra, wrong, right)) in cases.into_iter().enumerate() {
         let folder = folder.path().join(number.to_string());
         std::fs::create_dir_all(&folder).unwrap();
         let nats = Cluster::with(&folder, 1, &extra);
-        let bare = shipping(&folder, &nats.url(), "a");
-        let server = bare.start();
+        let launch = |settings: &[(&str, &str)]| {
+            let bare = shipping(&folder, &nats.url(), "a");
+            settings
+                .iter()
+                .fold(bare, |launch, (name, value)| launch.set(name, value))
+        };
+        let server = launch(wrong).start();
         post(&server, 0, 3);
         await_true("it is not let in", || {
             health(&server)["ship"]["failures"].as_u64() > Some(1)
         });
         assert_eq!(health(&server)["ship"]["events"], 0, "{extra}");
         server.stop();
-        let launch = settings
-            .iter()
-            .fold(bare, |launch, (name, value)| launch.set(name, value));
-        let server = launch.start();
+        let server = launch(right).start();
         await_true("all is shipped", || health(&server)["ship"]["events"] == 3);
         let told = server.stderr();
         assert!(!told.contains("secret"), "{told}");
+        assert!(
+            told.lines()
+                .all(|line| serde_json::from_str::<Value>(line).is_ok() && !line.contains("event: ")),
+            "the client's own messages are not shown: {told}"
+        );
         server.stop();
     }
 }

@@ -16,7 +16,12 @@ use crate::config::Config;
 use crate::kafka::{KafkaShipper, KafkaUrl, Properties};
 
 /// The settings that this has a use for.
-const SETTINGS: [&str; 3] = ["METRICS_JSONL", "METRICS_NODE", "METRICS_LOG_FORMAT"];
+const SETTINGS: [&str; 4] = [
+    "METRICS_JSONL",
+    "METRICS_NODE",
+    "METRICS_LOG_FORMAT",
+    "METRICS_LOG_LEVEL",
+];
 
 /// What there is to say of Kafka beside what `floodgate ship` has anyway.
 pub fn add_to(ship: Command) -> Command {
@@ -68,7 +73,7 @@ pub fn run(url: &str, matches: &ArgMatches) -> ExitCode {
     if !is_there(&config.engine.log) {
         return usage(format!("there is no log at {}", config.engine.log.display()));
     }
-    super::serve::start_messages(config.log_format);
+    super::messages::start(config.log_format, config.log_level);
     let shipper = Arc::new(KafkaShipper::new(
         &config.engine.log,
         &config.node,

@@ -11,6 +11,7 @@ mod listen;
 mod load;
 mod load_compare;
 mod load_show;
+mod messages;
 mod notify;
 mod replay;
 mod serve;

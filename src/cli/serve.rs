@@ -5,7 +5,6 @@
 //! the next start. A service manager is told of each step ([`notify`](super::notify)). SIGHUP reads files again that settings name (certificate and key, write and read keys) and opens the
 //! access log anew.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,14 +13,13 @@ use listenfd::ListenFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use tracing::subscriber::set_global_default;
 
-use super::USAGE;
 use super::listen::{self, Bound};
 use super::notify::Manager;
+use super::{USAGE, messages};
 use crate::api::{Abroad, Api, Gate};
 use crate::config::settings::SETTINGS;
-use crate::config::{Config, LogFormat, TlsFiles};
+use crate::config::{Config, TlsFiles};
 use crate::fleet::Fleet;
 use crate::http::{Address, Limits, TlsConfig, TlsError, serve as serve_http};
 use crate::ingest::{Engine, Outcome};
@@ -41,7 +39,7 @@ const DESCRIPTORS_OF_OURS: usize = 64;
 pub fn serve(mut config: Config) -> ExitCode {
     // First of all: it takes variables out of the environment, while there is no other thread that might read it.
     let passed = ListenFd::from_env();
-    start_messages(config.log_format);
+    messages::start(config.log_format, config.log_level);
     warn_of_unknown_variables();
     raise_descriptor_limit(config.connections_max + config.acceptors * config.bind.len());
     may::config()
@@ -236,23 +234,6 @@ fn close(engine: Engine, deadline: Instant, quiet: bool) -> ExitCode {
             "the log could not be written; the events are in the journal and the next start brings them in",
         ),
     }
-}
-
-pub(super) fn start_messages(format: LogFormat) {
-    let to_stderr = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    let set = match format {
-        LogFormat::Json => set_global_default(
-            to_stderr
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .finish(),
-        ),
-        LogFormat::Text => set_global_default(to_stderr.with_ansi(std::io::stderr().is_terminal()).finish()),
-    };
-    set.expect("messages are set up once");
 }
 
 /// Lets the process have as many file descriptors as it may: the usual soft limit is a tenth of our connections.

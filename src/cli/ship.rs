@@ -13,7 +13,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::{FAILED, USAGE, complain, given, is_there, setting_arg};
+use super::{FAILED, USAGE, complain, given, is_there, messages, setting_arg};
 use crate::config::Config;
 use crate::config::settings::SETTINGS;
 use crate::log::cursor::Position;
@@ -31,7 +31,8 @@ fn is_ours(variable: &str) -> bool {
     let is_ship = begins("METRICS_SHIP_") && variable != "METRICS_SHIP_HOLD";
     is_ship
         || begins("METRICS_NATS_")
-        || ["METRICS_JSONL", "METRICS_NODE", "METRICS_LOG_FORMAT"].contains(&variable)
+        || begins("METRICS_LOG_")
+        || ["METRICS_JSONL", "METRICS_NODE"].contains(&variable)
 }
 
 /// The command's arguments.
@@ -96,7 +97,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     if !is_there(&log) {
         return usage(&format!("there is no log at {}", log.display()));
     }
-    super::serve::start_messages(config.log_format);
+    messages::start(config.log_format, config.log_level);
     let (shipper, stop) = Shipper::new(&log, &config.node, policy);
     let mut signals = match Signals::new([SIGINT, SIGTERM]) {
         Ok(signals) => signals,

@@ -14,6 +14,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use access::{
     AccessTarget, CorsOrigins, KeySource, Proxies, Rate, access_log, cors_origins, key_list, proxies, rate,
 };
@@ -127,6 +129,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How messages are written.
     pub log_format: LogFormat,
+    /// From which level on they are.
+    pub log_level: LevelFilter,
     /// The path of the log as the user spelled it: answers name it.
     pub log_name: String,
     /// What this node is called among others.
@@ -309,6 +313,7 @@ impl Config {
             access_sample: get!("METRICS_ACCESS_SAMPLE", |text| whole(text, 1, 1_000_000)),
             shutdown_timeout: get!("METRICS_SHUTDOWN_TIMEOUT", |text| duration(text, 0, 3_600_000)),
             log_format: get!("METRICS_LOG_FORMAT", log_format),
+            log_level: get!("METRICS_LOG_LEVEL", log_level),
             log_name,
             node: node.clone(),
             ship: ship.clone(),
@@ -484,6 +489,18 @@ fn log_format(text: &str) -> Result<LogFormat, Rejected> {
     one_of(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
 }
 
+fn log_level(text: &str) -> Result<LevelFilter, Rejected> {
+    one_of(
+        text,
+        &[
+            ("error", LevelFilter::ERROR),
+            ("warn", LevelFilter::WARN),
+            ("info", LevelFilter::INFO),
+            ("debug", LevelFilter::DEBUG),
+        ],
+    )
+}
+
 fn fsync(text: &str) -> Result<FsyncPolicy, Rejected> {
     match text {
         "never" => Ok(FsyncPolicy::Never),
@@ -644,6 +661,7 @@ mod tests {
             ("METRICS_ACCESS_LOG", "logs/", "`off`, `stderr`"),
             ("METRICS_ACCESS_SAMPLE", "0.1", "from 1 to 1000000"),
             ("METRICS_LOG_FORMAT", "xml", "`text` or `json`"),
+            ("METRICS_LOG_LEVEL", "loud", "`info`"),
             ("METRICS_NODE", "eu.1", "letters, digits"),
             ("METRICS_SHIP_URL", "http://a", "`off`, or `nats://host:4222`"),
             ("METRICS_SHIP_STREAM", "a.b", "letters, digits"),

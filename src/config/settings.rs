@@ -606,6 +606,13 @@ pub const SETTINGS: &[Setting] = &[
         default: "text",
         help: "How the program's own messages are written to stderr: `text` or `json`",
     },
+    Setting {
+        variable: "METRICS_LOG_LEVEL",
+        flag: "log-level",
+        value: "LEVEL",
+        default: "info",
+        help: "The least that is told of the program's own doings: `error`, `warn`, `info` or `debug` (each message that is shipped)",
+    },
 ];
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //!
 //! A task for each node pulls its messages and hands them over through a short queue; the session takes what is there, commits it
 //! at once for all nodes, and acknowledges of each node the last message, which stands for those before it.
+//!
+//! A consumer is a hint of what is new, and no more: after servers were killed some have been seen to leave out messages, at
+//! the beginning, in the middle or at the end. What must come next is known from what was taken, so the stream itself is asked where
+//! a message is not that, where it is a node's first, and where a consumer has been quiet before the stream's last message.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
@@ -29,6 +33,8 @@ const NODES_MAX: usize = 1_000;
 const AHEAD: usize = 64;
 /// Messages that wait to be taken, over all nodes.
 const QUEUE: usize = 64;
+/// A consumer that has given nothing out for so long is quiet.
+const QUIET_AFTER: Duration = Duration::from_secs(5);
 /// Messages that are asked for one by one before the next one from the consumer gets its turn.
 const FILL_MAX: u64 = 10_000;
 /// After which time a message that was not acknowledged comes again.
@@ -51,15 +57,22 @@ pub struct Session<'s> {
     pub stop: watch::Receiver<bool>,
 }
 
-/// A message, or why there are no more of a node.
-type Parcel = (String, Result<Message, String>);
+/// What comes from the task that reads a node's stream.
+enum Parcel {
+    Message(Message),
+    /// There has been nothing for a while; the number of the stream's last message.
+    Quiet(u64),
+    /// Why there are no more.
+    Failed(String),
+}
 
 struct Work<'s> {
     session: &'s Session<'s>,
     link: Link,
-    parcels: mpsc::Sender<Parcel>,
+    parcels: mpsc::Sender<(String, Parcel)>,
     tasks: JoinSet<()>,
-    known: BTreeSet<String>,
+    /// The nodes that are read, and the highest number that was given out of each.
+    known: BTreeMap<String, u64>,
     /// The last message of each node that is taken and not acknowledged.
     taken: BTreeMap<String, Message>,
 }
@@ -83,7 +96,7 @@ impl Session<'_> {
             link,
             parcels,
             tasks: JoinSet::new(),
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             taken: BTreeMap::new(),
         };
         let mut next_look = Instant::now();
@@ -101,9 +114,14 @@ impl Session<'_> {
                 }
                 parcel = inbox.recv() => {
                     let mut next = parcel;
-                    while let Some((node, message)) = next {
-                        if let Err(end) = work.take(taker, node, message).await {
-                            return end;
+                    while let Some((node, parcel)) = next {
+                        let done = match parcel {
+                            Parcel::Message(message) => work.take(taker, node, message).await,
+                            Parcel::Quiet(last) => work.catch_up(taker, node, last).await,
+                            Parcel::Failed(error) => Err(error),
+                        };
+                        if let Err(error) = done {
+                            return End::Failed(error);
                         }
                         next = if taker.is_full() { None } else { inbox.try_recv().ok() };
                     }
@@ -129,7 +147,7 @@ impl Work<'_> {
             .iter()
             .filter_map(|stream| stream.strip_prefix(fleet.as_str())?.strip_prefix('-'));
         for node in nodes {
-            if self.known.contains(node) || name(node).is_err() {
+            if self.known.contains_key(node) || name(node).is_err() {
                 continue;
             }
             if self.known.len() == NODES_MAX {
@@ -137,7 +155,7 @@ impl Work<'_> {
                 break;
             }
             if self.begin(node, taker).await? {
-                self.known.insert(node.to_owned());
+                self.known.insert(node.to_owned(), 0);
             }
         }
         Ok(())
@@ -172,21 +190,17 @@ impl Work<'_> {
             .node(node, position, consumer.cached_info().num_pending);
         tracing::info!(node, "reading the stream of a node");
         self.tasks
-            .spawn(pull(node.to_owned(), consumer, self.parcels.clone()));
+            .spawn(pull(node.to_owned(), stream, consumer, self.parcels.clone()));
         Ok(true)
     }
 
-    async fn take(
-        &mut self,
-        taker: &mut Taker,
-        node: String,
-        message: Result<Message, String>,
-    ) -> Result<(), End> {
-        let message = message.map_err(End::Failed)?;
+    async fn take(&mut self, taker: &mut Taker, node: String, message: Message) -> Result<(), String> {
         let (sequence, waiting) = match message.info() {
             Ok(info) => (info.stream_sequence, info.pending),
-            Err(error) => return Err(End::Failed(format!("a message says not what it is: {error}"))),
+            Err(error) => return Err(format!("a message says not what it is: {error}")),
         };
+        let heard = self.known.entry(node.clone()).or_default();
+        *heard = sequence.max(*heard);
         let span = message
             .headers
             .as_ref()
@@ -196,16 +210,11 @@ impl Work<'_> {
             self.taken.insert(node, message);
             return Ok(());
         };
-        if taker.take(&node, &span, &message.payload, false) == Fate::Early {
-            let is_filled = self
-                .fill(taker, &node, (sequence, &span))
-                .await
-                .map_err(End::Failed)?;
-            if !is_filled {
-                return Ok(());
-            }
-            // What is missing before it now is not in the stream any more.
-            taker.take(&node, &span, &message.payload, true);
+        if !self
+            .take_in_turn(taker, &node, (sequence, &span), &message.payload)
+            .await?
+        {
+            return Ok(());
         }
         let position = taker.mark(&node).map(|mark| mark.at.to_string());
         self.session.status.node(&node, position, waiting);
@@ -213,9 +222,53 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Takes what comes before a message out of the stream itself, from the server that leads it: consumers have been seen to leave
-    /// out messages, or to give them out of turn, after servers were killed. Whether that was all there is; if it is very much, the
-    /// rest comes with the next message.
+    /// Takes a message, behind all that comes before it. Whether that is done: if it is very much, the rest comes with the next
+    /// message.
+    async fn take_in_turn(
+        &mut self,
+        taker: &mut Taker,
+        node: &str,
+        (number, span): (u64, &Span),
+        payload: &[u8],
+    ) -> Result<bool, String> {
+        if taker.take(node, span, payload, false) != Fate::Early {
+            return Ok(true);
+        }
+        let is_filled = self.fill(taker, node, (number, span)).await?;
+        if is_filled {
+            // What is missing before it now is not in the stream any more.
+            taker.take(node, span, payload, true);
+        }
+        Ok(is_filled)
+    }
+
+    /// Takes what a consumer that is quiet has left out at the end of a stream, if it has.
+    async fn catch_up(&mut self, taker: &mut Taker, node: String, last: u64) -> Result<(), String> {
+        if self.known.get(&node).is_none_or(|heard| *heard >= last) {
+            return Ok(());
+        }
+        let stream = self.stream(&node).await?;
+        let Some((span, payload)) = message_at(&stream, last).await? else {
+            return Ok(());
+        };
+        let before = taker.mark(&node);
+        if self.take_in_turn(taker, &node, (last, &span), &payload).await? {
+            self.known.insert(node.clone(), last);
+        }
+        let mark = taker.mark(&node);
+        if mark != before {
+            tracing::warn!(
+                node,
+                number = last,
+                "a consumer has left out the end of a stream; the stream itself was asked"
+            );
+            let position = mark.map(|mark| mark.at.to_string());
+            self.session.status.node(&node, position, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes what comes before a message out of the stream itself, from the server that leads it. Whether that was all there is.
     async fn fill(
         &mut self,
         taker: &mut Taker,
@@ -224,6 +277,9 @@ impl Work<'_> {
     ) -> Result<bool, String> {
         let stream = self.stream(node).await?;
         let state = stream.cached_info().state.clone();
+        if number == state.first_sequence {
+            return Ok(true);
+        }
         let until = end_of(before);
         let is_behind = |taker: &Taker, span: &Span| taker.mark(node).is_none_or(|mark| end_of(span) > mark);
         // The places of messages only grow, so the first that was not taken is found by halving.
@@ -235,7 +291,7 @@ impl Work<'_> {
                 _ => end = middle,
             }
         }
-        tracing::warn!(node, from = ?taker.mark(node).map(|mark| mark.to_string()), to = %until, "messages have come out of turn; the stream itself is asked");
+        tracing::info!(node, from = ?taker.mark(node).map(|mark| mark.to_string()), to = %until, first, number, "the stream itself is asked for what comes before a message");
         for sequence in first..=state.last_sequence {
             let Some((span, payload)) = message_at(&stream, sequence).await? else {
                 continue;
@@ -315,21 +371,32 @@ fn config(name: &str) -> pull::Config {
 }
 
 /// Pulls the messages of a node and hands them over, until there are no more or nobody wants them.
-async fn pull(node: String, consumer: Consumer<pull::Config>, parcels: mpsc::Sender<Parcel>) {
-    let failed =
-        |error: &dyn std::error::Error| Err(format!("the stream of {node} cannot be read: {}", chain(error)));
+async fn pull(
+    node: String,
+    stream: Stream,
+    consumer: Consumer<pull::Config>,
+    parcels: mpsc::Sender<(String, Parcel)>,
+) {
+    let failed = |error: &dyn std::error::Error| {
+        Parcel::Failed(format!("the stream of {node} cannot be read: {}", chain(error)))
+    };
     let messages = consumer.stream().max_messages_per_batch(AHEAD).messages().await;
     let mut messages = match messages {
         Ok(messages) => messages,
         Err(error) => return drop(parcels.send((node.clone(), failed(&error))).await),
     };
     loop {
-        let parcel = match messages.next().await {
-            Some(Ok(message)) => Ok(message),
-            Some(Err(error)) => failed(&error),
-            None => Err(format!("the stream of {node} is not given out any more")),
+        let parcel = match timeout(QUIET_AFTER, messages.next()).await {
+            Ok(Some(Ok(message))) => Parcel::Message(message),
+            Ok(Some(Err(error))) => failed(&error),
+            Ok(None) => Parcel::Failed(format!("the stream of {node} is not given out any more")),
+            Err(_) => match stream.get_info().await {
+                Ok(info) => Parcel::Quiet(info.state.last_sequence),
+                // It has no leader now: that it has one again is heard of from the consumer, or the next time.
+                Err(_) => continue,
+            },
         };
-        let is_last = parcel.is_err();
+        let is_last = matches!(parcel, Parcel::Failed(_));
         if parcels.send((node.clone(), parcel)).await.is_err() || is_last {
             return;
         }

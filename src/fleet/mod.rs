@@ -14,10 +14,13 @@
 //! The log itself says what was taken: of each node the last `at`. A line is taken if its place is behind that, and nothing else is
 //! written down that could disagree with the log. A message that comes again, after a kill, a lost acknowledgement or a new
 //! leader, brings lines at places that are behind already, and changes nothing. A message is acknowledged to the stream only
-//! when its lines are in the log (`written`), or on the disk (`METRICS_ACK=synced`); what was not acknowledged comes again.
+//! when its lines are in the log (`written`), or on the disk (`METRICS_ACK=synced`); what was not acknowledged comes again. Where the
+//! log keeps us waiting, what was committed is waited for again before anything else is acknowledged; where it may have been lost,
+//! the log is asked once more what it has.
 //!
 //! A message says where the one before it ended. If that is further than what was taken, messages are missing: they are taken out of
-//! the stream itself. Only what the stream does not have any more is given up, loudly.
+//! the stream itself, as is what comes before the first message of a node, and what a consumer has left out at the end. Only what
+//! the stream does not have any more is given up, loudly.
 //!
 //! # Owner, bounds
 //!
@@ -161,6 +164,10 @@ impl Fleet {
     }
 
     async fn session(&self, taker: &mut Option<Taker>) -> End {
+        if self.level == Level::Synced && self.view.status().is_sync_failing() {
+            return End::Failed("the log cannot be synced".into());
+        }
+        taker.take_if(|taker| taker.is_in_doubt());
         if taker.is_none() {
             let state = match State::recover(&self.log) {
                 Ok(state) => state,

@@ -61,7 +61,7 @@ mod space;
 mod status;
 mod sync_thread;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tip;
 pub mod vitals;
 mod writer;

@@ -146,12 +146,26 @@ impl Producer {
 
     /// Parks until the frame has reached the level it was committed with, or `timeout`; answers how far it is.
     pub fn wait(&mut self, commitment: Commitment, timeout: Duration) -> Acknowledged {
+        match self.wait_or_keep(commitment, timeout) {
+            Ok(reached) | Err((reached, _)) => reached,
+        }
+    }
+
+    /// As [`Producer::wait`], but who waited in vain gets the commitment back, to wait for it again.
+    ///
+    /// # Errors
+    /// How far it is, and the commitment.
+    pub fn wait_or_keep(
+        &mut self,
+        commitment: Commitment,
+        timeout: Duration,
+    ) -> Result<Acknowledged, (Acknowledged, Commitment)> {
         let Some((level, waiter)) = commitment.awaited else {
-            return Acknowledged {
+            return Ok(Acknowledged {
                 level: Level::Journaled,
                 first_sequence: 0,
                 sync_failed: false,
-            };
+            });
         };
         let enough = |progress| match level {
             Level::Journaled => true,
@@ -160,20 +174,22 @@ impl Producer {
         };
         let shared = &self.shared;
         let (progress, first_sequence) = waiter.wait_for_progress(&shared.herald, timeout, enough);
-        if enough(progress) {
-            // The writer and the sync thread are done with it; one that timed out may still be written to.
-            self.keep(waiter);
-        }
-        let level = match progress {
-            Progress::Pending => Level::Journaled,
-            Progress::Written | Progress::SyncFailed => Level::Written,
-            Progress::Synced => Level::Synced,
-        };
-        Acknowledged {
-            level,
+        let reached = Acknowledged {
+            level: match progress {
+                Progress::Pending => Level::Journaled,
+                Progress::Written | Progress::SyncFailed => Level::Written,
+                Progress::Synced => Level::Synced,
+            },
             first_sequence,
             sync_failed: progress == Progress::SyncFailed,
+        };
+        if !enough(progress) {
+            // The writer and the sync thread may still write to it.
+            let awaited = Some((level, waiter));
+            return Err((reached, Commitment { awaited }));
         }
+        self.keep(waiter);
+        Ok(reached)
     }
 
     /// Has the writer publish what is committed, so that a read that follows sees it. Waits for that up to

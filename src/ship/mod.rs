@@ -19,7 +19,7 @@
 //! other who tails the log, and nobody waits for it: where NATS is down, the log grows, and retention leaves what is not
 //! shipped yet (`log::keeper`), up to a bound.
 //!
-//! **Bounds.** Messages under way: by number and 8 MiB. Beside them one message, and the cursor's memory.
+//! **Bounds.** Messages under way: by number (of frames: 32) and 8 MiB. Beside them one message, and the cursor's memory.
 //!
 //! **When things fail** the connection is given up, and after a pause of 100 ms to 5 s another one is made, to any of the servers.
 //! What somebody has to set right (a stream that is not as the settings say) ends the command, and is tried again
@@ -32,6 +32,7 @@ mod reader;
 mod status;
 mod stream;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -148,6 +149,7 @@ impl Shipper {
             return Ok(());
         };
         let mut pause = PAUSES.0;
+        let acknowledged = Cell::new(0);
         loop {
             let before = self.status.shipped().messages;
             let session = Session {
@@ -155,6 +157,7 @@ impl Shipper {
                 address: &self.address,
                 policy: &self.policy,
                 status: &self.status,
+                acknowledged: &acknowledged,
                 stop: self.stop.clone(),
             };
             let (why, wait) = match session.run().await {

@@ -4,10 +4,28 @@
 //!
 //! Message `n` of the stream is sent with the word that the last one there must be `n - 1`. So of what is under way the server
 //! takes a first part, in order, and nothing behind the first message that it does not take, whether that one was lost,
-//! came to a server that has just ceased to lead, or was sent by somebody else. What was sent on a connection that is given
-//! up, and comes in later, names a number that is over, or is exactly the next one: then the stream has moved on by itself,
-//! which the next message of ours finds out by being refused. After each failure the stream is asked again.
+//! came to a server that has just ceased to lead, or was sent by somebody else. After each failure the stream is asked again.
+//!
+//! What was sent on a connection that was given up, or by a process that was killed, may come in much later: a server that was
+//! stopped, or was slow, has it in its buffers. Mostly it names a number that is over. But a number does not say *which* message
+//! lies there, and a frame that was cut at the log's end ([`Message::is_open`]) is a longer one when it is read again. So:
+//!
+//! - That a message is known by its id (`duplicate`) is no acknowledgement of ours: the stream has one that begins there, and it
+//!   may be shorter. The stream is asked again.
+//! - Behind an open frame nothing is sent until that one is taken: what comes in late never counts on a predecessor that has
+//!   another end by then.
+//! - The first [`FRAMES_MAX`] frames behind what the stream has go one by one: any of their numbers may have been given to an open
+//!   frame before, by a connection that we know nothing of; further ones cannot, as no more are ever under way.
+//!
+//! With that, a message that is sent while others are under way follows, over frames that are not open, from one that is known to be
+//! taken: it is the same on whatever connection it is sent, and so are those before it. Messages of one line are never open,
+//! and none of them waits.
+//!
+//! Headers that would pin the predecessor by its id (`Nats-Expected-Last-Msg-Id`) are not used: a server that was restarted has
+//! forgotten the id of the last message where that is older than the duplicate window (until 2026, in all versions), refuses then what the others
+//! have taken, and falls behind them for good.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::{Future, IntoFuture};
 use std::path::Path;
@@ -25,7 +43,7 @@ use tokio::time::{sleep, timeout};
 use super::ShipPolicy;
 use super::link::{ANSWER_TIMEOUT, Link, chain};
 use super::names::{Address, SPAN};
-use super::reader::{Found, Message, Reader};
+use super::reader::{FRAME_BYTES, Found, Message, Reader};
 use super::status::ShipStatus;
 use super::stream::{Stand, StreamError, stand};
 use crate::log::bookmark::{self, Bookmark};
@@ -41,6 +59,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const READ_AT_ONCE: usize = 32;
 /// Time between two bookmarks: each is two syncs. The stream says how far it is, so that one may be old.
 const BOOKMARK_EVERY: Duration = Duration::from_millis(500);
+/// Frames under way at the most, however small they are: as many as have room by their bytes when they are full. A constant of the
+/// protocol, since a process relies on what the one before it did: it may grow, not shrink.
+const FRAMES_MAX: usize = INFLIGHT_BYTES / FRAME_BYTES;
 /// Room for headers and subject in a message.
 const HEAD_BYTES: usize = 1 << 10;
 
@@ -73,6 +94,18 @@ struct UnderWay {
     next: Position,
     events: u64,
     bytes: usize,
+    is_open: bool,
+}
+
+/// What there is to do when nothing more can be sent at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// There is more to read.
+    GoOn,
+    /// The log has ended: look again soon.
+    Look,
+    /// Something that is under way has to be settled first.
+    Settle,
 }
 
 /// What one connection does.
@@ -81,6 +114,8 @@ pub struct Session<'s> {
     pub address: &'s Address,
     pub policy: &'s ShipPolicy,
     pub status: &'s ShipStatus,
+    /// The highest number that the stream has acknowledged to this process.
+    pub acknowledged: &'s Cell<u64>,
     pub stop: watch::Receiver<bool>,
 }
 
@@ -91,6 +126,8 @@ struct Pipe<'s> {
     under_way: VecDeque<UnderWay>,
     bytes: usize,
     life: u64,
+    /// Up to this number frames go one by one.
+    careful_until: u64,
     /// The number of the last message sent.
     sequence: u64,
     /// Everything before is in the stream.
@@ -117,7 +154,8 @@ impl Session<'_> {
         let link = self.unless_stopped(link).await?.map_err(End::Failed)?;
         let stand = self.unless_stopped(async {
             let stream = self.policy.stream.stream(&link.jetstream, self.address).await?;
-            stand(&stream, self.address, self.log, mark.as_ref(), now_micros()).await
+            let seen = (mark.as_ref(), self.acknowledged.get());
+            stand(&stream, self.address, self.log, seen, now_micros()).await
         });
         let Stand { life, next, sequence } = stand.await??;
         let reader = Reader::open(
@@ -134,6 +172,7 @@ impl Session<'_> {
             under_way: VecDeque::new(),
             bytes: 0,
             life,
+            careful_until: sequence + FRAMES_MAX as u64,
             sequence,
             next,
             marked: (next, Instant::now()),
@@ -142,7 +181,7 @@ impl Session<'_> {
         // At once: a new life must not be forgotten when something of it is in the stream.
         pipe.bookmark()?;
         self.status.begun(next);
-        tracing::info!(stream = self.address.stream(), from = %next, life, "shipping the log");
+        tracing::info!(stream = self.address.stream(), from = %next, life, behind = sequence, "shipping the log");
         pipe.pump(reader).await
     }
 
@@ -160,7 +199,7 @@ impl Pipe<'_> {
         let mut stop = self.session.stop.clone();
         let mut held = None;
         loop {
-            let is_at_end = self.fill(&mut reader, &mut held).await?;
+            let then = self.fill(&mut reader, &mut held).await?;
             if self.marked.0 != self.next && self.marked.1.elapsed() >= BOOKMARK_EVERY {
                 self.bookmark()?;
             }
@@ -169,8 +208,8 @@ impl Pipe<'_> {
                 _ = stop.wait_for(|stop| *stop) => return Err(self.stop().await),
                 () = self.link.lost() => return Err(End::Failed("the connection to NATS is lost".into())),
                 settled = first(&mut self.under_way), if !self.under_way.is_empty() => self.settle(settled)?,
-                () = sleep(LOOK_EVERY), if is_at_end => {}
-                () = tokio::task::yield_now(), if !is_at_end && held.is_none() => {}
+                () = sleep(LOOK_EVERY), if then == Then::Look => {}
+                () = tokio::task::yield_now(), if then == Then::GoOn => {}
             }
             // What else has come is settled without a turn for each.
             while let Some(settled) = ready(&mut self.under_way) {
@@ -179,9 +218,13 @@ impl Pipe<'_> {
         }
     }
 
-    /// Sends what may be under way; whether that was all there is now. `held` is a message that has no room yet.
-    async fn fill(&mut self, reader: &mut Reader, held: &mut Option<Message>) -> Result<bool, End> {
+    /// Sends what may be under way. `held` is a message that has no room yet.
+    async fn fill(&mut self, reader: &mut Reader, held: &mut Option<Message>) -> Result<Then, End> {
         for _ in 0..READ_AT_ONCE {
+            // Before anything is read: what waits here may be part of a longer frame afterwards.
+            if self.must_settle() {
+                return Ok(Then::Settle);
+            }
             let message = match held.take() {
                 Some(message) => message,
                 None => match reader.next() {
@@ -194,20 +237,38 @@ impl Pipe<'_> {
                         let end = self.under_way.back().map_or(self.next, |last| last.next);
                         self.end.get_or_insert((end, Instant::now()));
                         self.look_whether_caught_up();
-                        return Ok(true);
+                        return Ok(Then::Look);
                     }
                     Err(error) => return Err(End::Failed(format!("the log cannot be read: {error}"))),
                 },
             };
-            let has_room = self.under_way.len() < self.session.policy.inflight_max
-                && (self.bytes + message.payload.len() <= INFLIGHT_BYTES || self.under_way.is_empty());
-            if !has_room {
+            if !self.has_room_for(&message) {
                 *held = Some(message);
-                return Ok(false);
+                return Ok(Then::Settle);
+            }
+            if message.is_open {
+                self.end.get_or_insert((message.span.next, Instant::now()));
             }
             self.send(message).await?;
         }
-        Ok(false)
+        Ok(Then::GoOn)
+    }
+
+    /// Whether all that is under way has to be taken before more is sent.
+    fn must_settle(&self) -> bool {
+        let is_packed = self.session.policy.is_packed;
+        self.under_way
+            .back()
+            .is_some_and(|last| last.is_open || (is_packed && last.sequence <= self.careful_until))
+    }
+
+    fn has_room_for(&self, message: &Message) -> bool {
+        let count_max = match self.session.policy.is_packed {
+            true => self.session.policy.inflight_max.min(FRAMES_MAX),
+            false => self.session.policy.inflight_max,
+        };
+        let has_bytes = self.bytes + message.payload.len() <= INFLIGHT_BYTES;
+        self.under_way.is_empty() || (self.under_way.len() < count_max && has_bytes)
     }
 
     fn miss(&self, notice: Notice) {
@@ -219,6 +280,7 @@ impl Pipe<'_> {
 
     async fn send(&mut self, message: Message) -> Result<(), End> {
         let (next, events, bytes) = (message.span.next, message.events, message.payload.len());
+        let is_open = message.is_open;
         let bytes_max = self.link.client.max_payload();
         if bytes + HEAD_BYTES > bytes_max {
             return Err(End::Wrong(format!(
@@ -238,12 +300,14 @@ impl Pipe<'_> {
             sent.map_err(|error| End::Failed(format!("a message cannot be sent: {}", chain(&error))))?;
         self.sequence += 1;
         self.bytes += bytes;
+        tracing::debug!(number = self.sequence, span = %message.span, is_open, "sent");
         self.under_way.push_back(UnderWay {
             ack: ack.into_future(),
             sequence: self.sequence,
             next,
             events,
             bytes,
+            is_open,
         });
         Ok(())
     }
@@ -251,14 +315,22 @@ impl Pipe<'_> {
     /// The first message that is under way is so no more.
     fn settle(&mut self, result: Result<PublishAck, PublishError>) -> Result<(), End> {
         let first = self.under_way.pop_front().expect("it was awaited");
-        let ack =
-            result.map_err(|error| End::Failed(format!("a message was not taken: {}", chain(&error))))?;
-        if ack.sequence != first.sequence {
+        let number = first.sequence;
+        let ack = result
+            .map_err(|error| End::Failed(format!("message {number} was not taken: {}", chain(&error))))?;
+        tracing::debug!(number, is = ack.sequence, duplicate = ack.duplicate, next = %first.next, "acknowledged");
+        if ack.duplicate {
             return Err(End::Failed(format!(
-                "message {} was expected to be number {}: somebody else writes to the stream",
-                ack.sequence, first.sequence
+                "the stream has a message that begins where number {number} does: it was still under way"
             )));
         }
+        if ack.sequence != number {
+            return Err(End::Failed(format!(
+                "message {} was expected to be number {number}: somebody else writes to the stream",
+                ack.sequence
+            )));
+        }
+        self.session.acknowledged.set(number);
         self.bytes -= first.bytes;
         self.next = first.next;
         self.session

@@ -2,6 +2,9 @@
 //!
 //! Lines that are no events (what a power cut has torn) are left out, and so is nothing else. A frame is never held back for more:
 //! it ends at its bound, where lines do not follow each other (another file, a line left out), or at the log's end.
+//!
+//! Where a message ends is thereby settled by where it begins, as what is in the log stays as it is, but for a frame that ends at the
+//! log's end: read later it would be a longer one. Such a frame is *open*; [`super::publish`] says why that matters.
 
 use std::path::Path;
 
@@ -20,6 +23,8 @@ pub struct Message {
     /// A line without its newline, or lines with theirs.
     pub payload: Vec<u8>,
     pub events: u64,
+    /// It is a frame that ends where the log did, and might have been a longer one.
+    pub is_open: bool,
 }
 
 /// What there is to do next.
@@ -86,7 +91,7 @@ impl Reader {
             let line = match self.cursor.step()? {
                 Step::Line(line) => line,
                 Step::Notice(notice) => return Ok(Found::Missing(notice)),
-                Step::End => return Ok(self.cut().map_or(Found::End, Found::Message)),
+                Step::End => return Ok(self.cut_open().map_or(Found::End, Found::Message)),
             };
             let Some(event) = StoredEvent::of_line(line.bytes) else {
                 continue;
@@ -104,6 +109,7 @@ impl Reader {
                     span,
                     payload: line.bytes.to_vec(),
                     events: 1,
+                    is_open: false,
                 }));
             }
             let follows = self.frame.span.is_none_or(|(_, end)| end == line.at);
@@ -119,8 +125,12 @@ impl Reader {
         }
     }
 
-    fn cut(&mut self) -> Option<Message> {
-        cut(&mut self.frame, &self.address, self.life, &mut self.after)
+    fn cut_open(&mut self) -> Option<Message> {
+        let message = cut(&mut self.frame, &self.address, self.life, &mut self.after)?;
+        Some(Message {
+            is_open: true,
+            ..message
+        })
     }
 }
 
@@ -151,6 +161,7 @@ fn cut(frame: &mut Frame, address: &Address, life: u64, after: &mut Position) ->
         span,
         payload: lines,
         events,
+        is_open: false,
     })
 }
 
@@ -277,6 +288,12 @@ mod tests {
                 (1, length, place(2, 0))
             ]
         );
+        let are_open: Vec<_> = found.iter().map(|message| message.is_open).collect();
+        assert_eq!(
+            are_open,
+            [false, false, true],
+            "only the last one ends with the log"
+        );
         assert!(
             found
                 .windows(2)
@@ -300,6 +317,13 @@ mod tests {
         let found = messages(&log, Position::FIRST, true);
         assert!(found.len() > 2);
         assert!(found.iter().all(|message| message.payload.len() <= FRAME_BYTES));
+        // Read once more when there is more, a frame that was not open is the same.
+        fs::write(&log, format!("{line}\n").repeat(2 * count)).unwrap();
+        let more = messages(&log, Position::FIRST, true);
+        let closed = found.iter().filter(|message| !message.is_open).count();
+        assert_eq!(closed, found.len() - 1);
+        assert_eq!(more[..closed], found[..closed]);
+        assert_ne!(more[closed], found[closed]);
         assert_eq!(
             found.iter().map(|message| message.events).sum::<u64>(),
             count as u64

@@ -211,10 +211,15 @@ pub struct Stand {
     pub sequence: u64,
 }
 
-/// The stream, its last message of this node, and what it said of itself before that.
-async fn last_of(stream: &Stream, address: &Address) -> Result<(Info, Option<StreamMessage>), StreamError> {
+/// The stream, its last message of this node, and what it said of itself before that. `acknowledged` is a number that it has
+/// acknowledged: whoever knows of less is one that led until it was stopped, or the stream has lost messages.
+async fn last_of(
+    stream: &Stream,
+    address: &Address,
+    acknowledged: u64,
+) -> Result<(Info, Option<StreamMessage>), StreamError> {
     let name = address.stream();
-    for _ in 0..LOOKS_MAX {
+    for look in 1..=LOOKS_MAX {
         // In this order: what is behind the number that is told here will not be taken where we go on.
         let info = stream
             .get_info()
@@ -225,10 +230,19 @@ async fn last_of(stream: &Stream, address: &Address) -> Result<(Info, Option<Str
             Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => None,
             Err(error) => return Err(unavailable("asked for its last message", &name, &error)),
         };
-        if last
-            .as_ref()
-            .is_none_or(|last| last.sequence <= info.state.last_sequence)
-        {
+        let has = info.state.last_sequence;
+        tracing::debug!(stream = name, has, acknowledged, last = ?last.as_ref().map(|last| last.sequence), "asked");
+        let is_settled = last.as_ref().is_none_or(|last| last.sequence <= has);
+        if is_settled && has >= acknowledged {
+            return Ok((info, last));
+        }
+        if is_settled && look == LOOKS_MAX {
+            tracing::error!(
+                stream = name,
+                has,
+                acknowledged,
+                "the stream has lost messages that it had acknowledged; they are sent again, as far as the log has them"
+            );
             return Ok((info, last));
         }
         tokio::time::sleep(LOOK_PAUSE).await;
@@ -243,16 +257,18 @@ async fn last_of(stream: &Stream, address: &Address) -> Result<(Info, Option<Str
 /// After a power cut the stream may have more than the log, whose end was not on the disk yet; what came after has got the
 /// same places. Then shipping goes on where the two part, in a new life.
 ///
+/// What is known of the stream already: the bookmark, and the highest number that it has acknowledged to this process.
+///
 /// # Errors
 /// [`StreamError`]; a log that cannot be read is told so too.
 pub async fn stand(
     stream: &Stream,
     address: &Address,
     log: &Path,
-    bookmark: Option<&Bookmark>,
+    (bookmark, acknowledged): (Option<&Bookmark>, u64),
     now: u64,
 ) -> Result<Stand, StreamError> {
-    let (info, last) = last_of(stream, address).await?;
+    let (info, last) = last_of(stream, address, acknowledged).await?;
     let sequence = info.state.last_sequence;
     let bookmark = bookmark.filter(|bookmark| bookmark.stream == address.stream());
     let Some(last) = last else {
@@ -279,7 +295,7 @@ pub async fn stand(
         {
             tracing::error!(
                 stream = address.stream(), shipped = %mark.next, has = %last_span.next,
-                "the stream has lost what it had taken; that is sent again, as far as the log has it"
+                "the stream does not have what it had taken; that is sent again, as far as the log has it"
             );
         }
         return Ok(Stand {

@@ -6,6 +6,7 @@
 // Each test file compiles this module for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod detour;
 pub mod fake;
 pub mod http;
 pub mod json;

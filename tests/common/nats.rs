@@ -1,17 +1,20 @@
 //! A cluster of NATS servers with JetStream, on loopback: Debian's `nats-server`, which `scripts/test` installs.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::Context;
+use async_nats::jetstream::context::{Context, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::PeerInfo;
 use futures_util::StreamExt;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::await_true;
+use super::http::Client;
 
 /// A message as a consumer gets it.
 #[derive(Clone, Debug)]
@@ -35,11 +38,19 @@ impl Message {
 /// A running cluster, killed when dropped.
 pub struct Cluster {
     folder: PathBuf,
-    ports: Vec<(u16, u16)>,
+    ports: Vec<Ports>,
     servers: Vec<Option<Child>>,
     /// Further lines of the configuration.
     extra: String,
     runtime: tokio::runtime::Runtime,
+}
+
+/// Where a server listens.
+struct Ports {
+    clients: u16,
+    routes: u16,
+    /// For whoever asks over HTTP how it is.
+    monitor: u16,
 }
 
 fn free_ports(count: usize) -> Vec<u16> {
@@ -53,6 +64,10 @@ fn free_ports(count: usize) -> Vec<u16> {
         .collect()
 }
 
+fn is_not_found(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
 impl Cluster {
     /// Starts so many servers with their files in `folder`, and waits until they can make a stream.
     pub fn start(folder: &Path, count: usize) -> Cluster {
@@ -61,10 +76,15 @@ impl Cluster {
 
     /// The same with more in the configuration.
     pub fn with(folder: &Path, count: usize, extra: &str) -> Cluster {
-        let ports = free_ports(2 * count);
+        let ports = free_ports(3 * count);
+        let ports = ports.chunks(3).map(|ports| Ports {
+            clients: ports[0],
+            routes: ports[1],
+            monitor: ports[2],
+        });
         let mut cluster = Cluster {
             folder: folder.to_owned(),
-            ports: ports.chunks(2).map(|pair| (pair[0], pair[1])).collect(),
+            ports: ports.collect(),
             servers: (0..count).map(|_| None).collect(),
             extra: extra.to_owned(),
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -81,13 +101,17 @@ impl Cluster {
 
     /// Starts a server that does not run.
     pub fn run(&mut self, number: usize) {
-        let (port, route) = self.ports[number];
+        let Ports {
+            clients,
+            routes: route,
+            monitor,
+        } = self.ports[number];
         let folder = self.folder.join(format!("nats-{number}"));
         fs::create_dir_all(&folder).unwrap();
         let routes: Vec<_> = self
             .ports
             .iter()
-            .map(|(_, route)| format!("\"nats://127.0.0.1:{route}\""))
+            .map(|ports| format!("\"nats://127.0.0.1:{}\"", ports.routes))
             .collect();
         let cluster = match self.ports.len() {
             1 => String::new(),
@@ -97,7 +121,7 @@ impl Cluster {
             ),
         };
         let config = format!(
-            "server_name: nats-{number}\nlisten: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n{cluster}{}\n",
+            "server_name: nats-{number}\nlisten: \"127.0.0.1:{clients}\"\nhttp: \"127.0.0.1:{monitor}\"\njetstream {{ store_dir: \"{}\" }}\n{cluster}{}\n",
             folder.display(),
             self.extra
         );
@@ -142,9 +166,14 @@ impl Cluster {
         self.servers.len()
     }
 
-    /// The address of one server.
+    /// Where clients reach one server.
+    pub fn address(&self, number: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports[number].clients))
+    }
+
+    /// The same as clients are told it.
     pub fn url_of(&self, number: usize) -> String {
-        format!("nats://127.0.0.1:{}", self.ports[number].0)
+        format!("nats://{}", self.address(number))
     }
 
     /// The addresses of all.
@@ -187,6 +216,52 @@ impl Cluster {
         let options = async_nats::ConnectOptions::new().connection_timeout(Duration::from_secs(2));
         let client = options.connect(servers).await?;
         Ok(async_nats::jetstream::new(client))
+    }
+
+    /// Waits until each server that holds one of these streams has all of it, so that any of them may be lost. Those that are not
+    /// there yet are passed over.
+    pub fn await_current(&self, streams: &[String]) {
+        let is_current = |info: &async_nats::jetstream::stream::Info| {
+            let cluster = info.cluster.as_ref().expect("it is a cluster's");
+            let is_current = |peer: &PeerInfo| peer.current && !peer.offline && peer.lag.unwrap_or(0) == 0;
+            cluster.leader.is_some()
+                && cluster.replicas.len() + 1 == self.count()
+                && cluster.replicas.iter().all(is_current)
+        };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            let told = self.block_on(async {
+                let jetstream = self.connect().await.ok()?;
+                let mut told = Vec::new();
+                for stream in streams {
+                    match jetstream.get_stream(stream).await {
+                        Ok(stream) => told.push(stream.cached_info().clone()),
+                        Err(error) if is_not_found(&error) => {}
+                        Err(_) => return None,
+                    }
+                }
+                Some(told)
+            });
+            if told.as_ref().is_some_and(|told| told.iter().all(is_current)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "a server never caught up: {told:#?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// What each server says of itself and of its part of a stream.
+    pub fn tell(&self, stream: &str) {
+        for (number, ports) in self.ports.iter().enumerate() {
+            let address = SocketAddr::from(([127, 0, 0, 1], ports.monitor));
+            let told = Client::connect(address).map(|mut client| client.get("/jsz?streams=true").json());
+            let told = told.map(|told| {
+                let streams = told["account_details"][0]["stream_detail"].clone();
+                let streams = streams.as_array().cloned().unwrap_or_default();
+                streams.into_iter().find(|detail| detail["name"] == stream)
+            });
+            eprintln!("nats-{number}: {told:?}");
+        }
     }
 
     /// How many messages a stream has; `None` if it cannot be said.

@@ -63,7 +63,8 @@ fn split(log: &[u8]) -> Vec<&[u8]> {
     log.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
-fn config(directory: &Path) -> EngineConfig {
+/// An engine with its files in that folder, and otherwise nothing in particular.
+pub(crate) fn config(directory: &Path) -> EngineConfig {
     EngineConfig {
         log: directory.join("metrics.jsonl"),
         journal: Place::File(directory.join("metrics.journal")),

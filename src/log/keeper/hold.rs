@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::stock::Held;
 use crate::log::bookmark::Bookmark;
+use crate::log::cursor::Position;
 use crate::log::fs::Fs;
 use crate::log::segment::Family;
+use crate::log::summary::Summary;
 
 /// How much is held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Unshipped {
     /// What is to be shipped of the files in `held`, which are the oldest first.
     pub fn look(hold: Hold, fs: &dyn Fs, family: &Family, held: &[Held]) -> Unshipped {
         let from = match Bookmark::read(fs, family) {
-            Ok(Some(mark)) => mark.next.number,
+            Ok(Some(mark)) => first_unshipped(fs, family, held, mark.next),
             // None of it, as long as nobody can say how much.
             Ok(None) if hold.is_shipped => 0,
             Ok(None) => u64::MAX,
@@ -89,12 +91,23 @@ impl Unshipped {
     }
 }
 
+/// The first file that is not shipped whole. Where nothing has been shipped of the file behind it, a file ends at the bookmark.
+fn first_unshipped(fs: &dyn Fs, family: &Family, held: &[Held], next: Position) -> u64 {
+    let marked = held.iter().find(|file| file.id.number == next.number);
+    let summary = marked.and_then(|file| {
+        Summary::read(fs, &family.summary(file.id), file.id)
+            .ok()
+            .flatten()
+    });
+    let is_whole = summary.is_some_and(|summary| summary.bytes <= next.offset);
+    next.number + u64::from(is_whole)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::log::cursor::Position;
     use crate::log::fs::OsFs;
     use crate::log::segment::{Parts, SegmentId};
 

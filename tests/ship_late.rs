@@ -1,0 +1,145 @@
+//! What a shipper sent on a connection that was given up comes in later, when another connection has sent the same lines cut in
+//! another way: whatever of it the stream takes, it has each line of the log once and in order.
+
+mod common;
+
+use std::path::Path;
+
+use common::await_true;
+use common::detour::Detour;
+use common::http::{self, BATCH};
+use common::log;
+use common::nats::{Cluster, Message};
+use common::server::{Launch, Server};
+
+const STREAM: &str = "metrics-a";
+
+struct Late {
+    folder: tempfile::TempDir,
+    nats: Cluster,
+    detour: Detour,
+    launch: Launch,
+    posted: u64,
+}
+
+impl Late {
+    /// A server that ships frames by way of a detour, with something in the stream and nothing under way.
+    fn start() -> (Late, Server) {
+        let folder = tempfile::tempdir().unwrap();
+        let nats = Cluster::start(folder.path(), 1);
+        let detour = Detour::start(nats.address(0));
+        let launch = launch(folder.path(), &detour.url());
+        let server = launch.start();
+        let mut late = Late {
+            folder,
+            nats,
+            detour,
+            launch,
+            posted: 0,
+        };
+        late.post(&server, 100);
+        late.await_all(&server);
+        late.detour.hold();
+        (late, server)
+    }
+
+    fn post(&mut self, server: &Server, count: u64) {
+        let event = |number| {
+            format!(r#"{{"visitor_id":"visitor-{number}","event":"view","metadata":{{"n":{number}}}}}"#)
+        };
+        let body: Vec<_> = (self.posted..self.posted + count).map(event).collect();
+        let answer = server
+            .connect()
+            .call(&http::post(&format!("{BATCH}?ack=written"), &body.join("\n")));
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        self.posted += count;
+    }
+
+    /// Waits until the shipper believes that all is in the stream.
+    fn await_all(&self, server: &Server) {
+        await_true("all is shipped", || {
+            let health = server.connect().get(http::HEALTH).json();
+            health["ship"]["lag_bytes"] == 0 && health["ship"]["connected"] == true
+        });
+    }
+
+    /// The stream is the log.
+    fn check(self) {
+        let messages = self.nats.messages(STREAM);
+        let shipped: Vec<String> = messages.iter().flat_map(Message::lines).collect();
+        let lines = log::lines(&self.launch.log());
+        let spans: Vec<_> = messages.iter().map(|message| &message.span).collect();
+        assert_eq!(lines.len() as u64, self.posted);
+        assert_eq!(shipped.len(), lines.len(), "{spans:#?}");
+        assert!(shipped == lines, "{spans:#?}");
+        drop(self.folder);
+    }
+}
+
+fn launch(folder: &Path, url: &str) -> Launch {
+    Launch::new(folder)
+        .set("METRICS_SHIP_URL", url)
+        .set("METRICS_SHIP_PACK", "on")
+        .set("METRICS_NODE", "a")
+        .set("METRICS_SHIP_REPLICAS", "1")
+}
+
+#[test]
+fn a_shorter_frame_that_begins_where_ours_does_is_not_taken_for_ours() {
+    let (mut late, server) = Late::start();
+    late.post(&server, 50);
+    let first = late.detour.await_held(None);
+    late.post(&server, 70);
+    late.detour.cut(first);
+    let second = late.detour.await_held(Some(first));
+    // The stream was asked, and then it takes what was still under way.
+    late.detour.release(first);
+    late.detour.pass();
+    late.detour.release(second);
+    late.await_all(&server);
+    server.stop();
+    late.check();
+}
+
+#[test]
+fn what_was_sent_behind_a_frame_that_became_a_longer_one_is_not_taken() {
+    let (mut late, server) = Late::start();
+    late.post(&server, 50);
+    let first = late.detour.await_held(None);
+    late.post(&server, 70);
+    let sent = late.detour.held(first);
+    late.detour.cut(first);
+    let second = late.detour.await_held(Some(first));
+    late.detour.pass();
+    late.detour.release(second);
+    late.await_all(&server);
+    // Now the first connection's.
+    late.detour.release(first);
+    late.post(&server, 10);
+    late.await_all(&server);
+    server.stop();
+    late.check();
+    assert_eq!(sent, 1, "nothing is sent behind a frame that ends with the log");
+}
+
+#[test]
+fn a_new_process_sends_nothing_behind_a_frame_that_the_one_before_may_have_cut_shorter() {
+    let (mut late, server) = Late::start();
+    late.post(&server, 50);
+    let first = late.detour.await_held(None);
+    // Several frames' worth more.
+    for _ in 0..10 {
+        late.post(&server, 500);
+    }
+    server.kill9();
+    let server = late.launch.start();
+    let second = late.detour.await_held(Some(first));
+    let sent = late.detour.held(second);
+    late.detour.release(first);
+    late.detour.pass();
+    late.detour.release(second);
+    late.await_all(&server);
+    server.stop();
+    late.check();
+    assert_eq!(sent, 1, "the first frames go one by one");
+}
