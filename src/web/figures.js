@@ -7,8 +7,8 @@ import {nodeWords, view, watch} from "./view.js";
 const SECONDS = 120;
 /** The rate shown is that of so many milliseconds: long enough to be read, short enough to be now. */
 const WINDOW_MS = 4_000;
-/** After a longer silence of ours the time between is not known. */
-const GAP_MS = 5_000;
+/** After a longer silence of ours the time between is not known. An answer that takes a second is followed by a pause of ten, which is none. */
+const GAP_MS = 15_000;
 
 /** How a count has grown. */
 class Course {
