@@ -8,7 +8,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::events::Marks;
 use super::job::{Done, Part, Shared, Update};
@@ -21,6 +23,12 @@ use super::request::{Requests, Source};
 use super::tally::Tally;
 use super::wire::Secure;
 use super::worker::Worker;
+
+/// User and system time of this process.
+pub fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
 
 /// A stretch that is bounded by events is given up when nothing has got through for so many seconds.
 const VAIN_SECONDS_MAX: u64 = 30;
@@ -64,6 +72,8 @@ pub struct Outcome {
     pub total: Tally,
     /// From the end of the warm-up to the last answer, or to the end of sending if that is later.
     pub time: Duration,
+    /// Cores that this process used meanwhile, the warm-up included.
+    pub generator_cores: f64,
     /// The next page of numbers that is free.
     pub next_page: u64,
 }
@@ -105,6 +115,7 @@ impl Setup<'_> {
         // The channel ends with the workers.
         drop(updates);
         let mut seconds = Seconds::new(threads, series, progress);
+        let (began, used) = (Instant::now(), cpu_time());
         let done = thread::scope(|scope| {
             let workers: Vec<_> = workers
                 .into_iter()
@@ -126,6 +137,8 @@ impl Setup<'_> {
                 .map(|worker| worker.join().expect("no worker panics"));
             joined.collect::<io::Result<Vec<Done>>>()
         })?;
+        let used = cpu_time().saturating_sub(used);
+        let generator_cores = used.as_secs_f64() / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let mut time = Duration::ZERO;
         let mut next_page = stretch.first_page;
         for done in done {
@@ -139,6 +152,7 @@ impl Setup<'_> {
         Ok(Outcome {
             total: seconds.finish(),
             time,
+            generator_cores,
             next_page,
         })
     }

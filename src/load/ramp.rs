@@ -18,9 +18,9 @@ use super::tally::Tally;
 /// The ratio of two rates that need not be told apart.
 const CLOSE_ENOUGH: f64 = 1.05;
 /// Part of the rate that has to be reached.
-const REACHED_MIN: f64 = 0.97;
+pub const REACHED_MIN: f64 = 0.97;
 /// Requests of a thousand that may fail.
-const FAILED_PER_MILLE_MAX: u64 = 1;
+pub const FAILED_PER_MILLE_MAX: u64 = 1;
 /// Part of a step before it counts, and the longest: connections, caches and the allocator get used to the rate.
 const WARMUP_PART: u32 = 10;
 const WARMUP_MAX: Duration = Duration::from_secs(1);
@@ -164,6 +164,7 @@ fn step(rate: f64, outcome: &Outcome, p99_max: Duration) -> Step {
         p50_us: at(0.5),
         p99_us,
         p99_9_us: at(0.999),
+        generator_cores: outcome.generator_cores,
         held: is_reached && is_well && u128::from(p99_us) <= p99_max.as_micros(),
     }
 }

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::ServerName;
 
-use super::engine::{Outcome, Setup, Stretch};
+use super::engine::{Outcome, Setup, Stretch, cpu_time};
 use super::events::{Clock, Marks};
 use super::ledger::Ledger;
 use super::plan::{Pace, Plan};
@@ -268,10 +267,4 @@ fn allow_descriptors(connections: u64) -> Result<(), Failure> {
             "{connections} connections need {needed} file descriptors, and the limit is lower (ulimit -n)"
         ))),
     }
-}
-
-/// User and system time of this process.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

@@ -43,6 +43,8 @@ pub use series::OverTime;
 pub const VERSION: u32 = 1;
 /// Most kinds of errors that are told apart; who fills a report counts the others as one kind.
 pub const ERROR_KINDS_MAX: usize = 64;
+/// The kind of error that counts requests whose time came and that were never sent.
+pub const UNSENT: &str = "unsent";
 /// Most examples of events that verification did not find as they should be.
 pub const EXAMPLES_MAX: usize = 20;
 
@@ -206,6 +208,9 @@ pub struct Step {
     pub p99_us: u64,
     /// 99.9th percentile.
     pub p99_9_us: u64,
+    /// Cores that the generator used.
+    #[serde(default)]
+    pub generator_cores: f64,
     /// Whether it was held.
     pub held: bool,
 }
@@ -233,6 +238,14 @@ pub struct Verify {
     pub unknown_missing: u64,
     /// The first events that are missing or twice, in words.
     pub examples: Vec<String>,
+}
+
+impl Report {
+    /// Requests whose time came and that were never sent.
+    pub fn unsent(&self) -> u64 {
+        let unsent = self.errors.iter().filter(|error| error.kind == UNSENT);
+        unsent.map(|error| error.count).sum()
+    }
 }
 
 impl Verify {
