@@ -157,7 +157,7 @@ pub struct Rate {
     pub bytes_per_second: f64,
 }
 
-/// CPU time.
+/// CPU time, without that of a warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// User and system time of the process that made the load.
@@ -165,6 +165,15 @@ pub struct Cpu {
     /// The server's, by its own `process_cpu_seconds_total`, where it could be asked before and after.
     #[serde(default)]
     pub server_seconds: Option<f64>,
+}
+
+impl Cpu {
+    /// Adds what another stretch has used; the server's is known if it is of both.
+    pub fn absorb(&mut self, other: Cpu) {
+        self.generator_seconds += other.generator_seconds;
+        let both = self.server_seconds.zip(other.server_seconds);
+        self.server_seconds = both.map(|(ours, theirs)| ours + theirs);
+    }
 }
 
 /// Errors of one kind.

@@ -5,6 +5,8 @@ use super::{Pacing, Ramp, Report};
 
 /// Share of what its threads can use of the cores from which on the generator may be what limits the rate.
 const BUSY_SHARE: f64 = 0.8;
+/// Seconds of a run from which on its CPU time says something of its load.
+const SECONDS_MIN: f64 = 1.0;
 /// Share of the intended rate that counts as reached.
 pub const REACHED_SHARE: f64 = 0.99;
 /// Answers beyond a percentile from which on it says something.
@@ -20,7 +22,8 @@ pub fn notes(report: &Report) -> Vec<String> {
         notes.extend(of_ramp(ramp, usable_cores(report)));
     }
     let busy = report.cpu.generator_seconds / (report.seconds * usable_cores(report));
-    if busy.is_finite() && busy >= BUSY_SHARE {
+    // The start of threads and connections is no load, and in a short run most of it.
+    if report.seconds >= SECONDS_MIN && busy.is_finite() && busy >= BUSY_SHARE {
         notes.push(format!(
             "The generator used {} of what its threads can: the figures may be of it more than of the server. More --threads?",
             percent(busy)
@@ -40,8 +43,9 @@ pub fn notes(report: &Report) -> Vec<String> {
         .find(|quantile| count > 0 && beyond(count, *quantile) < BEYOND_MIN)
     {
         notes.push(format!(
-            "{} say little of percentiles from {} on: fewer than {BEYOND_MIN} lie beyond.",
+            "{} {} little of percentiles from {} on: fewer than {BEYOND_MIN} lie beyond.",
             units::plural(count, "answer"),
+            if count == 1 { "says" } else { "say" },
             percentile(quantile),
         ));
     }
@@ -119,5 +123,17 @@ mod tests {
         );
         let text = with(|ramp| ramp.steps.retain(|step| !step.held));
         assert!(text.contains("At 40,000/s"), "{text}");
+    }
+
+    #[test]
+    fn what_a_run_of_a_moment_costs_is_not_its_load() {
+        let mut report = sample::closed();
+        report.latency.count = 1;
+        (report.seconds, report.cpu.generator_seconds) = (0.01, 0.1);
+        let few = "1 answer says little of percentiles from 99 % on: fewer than 10 lie beyond.";
+        assert_eq!(notes(&report), [few]);
+        report.seconds = 1.0;
+        report.cpu.generator_seconds = 1.9;
+        assert!(notes(&report)[0].starts_with("The generator used 95 %"));
     }
 }
