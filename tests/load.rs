@@ -162,6 +162,33 @@ fn a_stall_is_charged_to_all_that_had_to_wait_for_it() {
 }
 
 #[test]
+fn what_could_not_be_sent_counts_with_the_time_that_it_waited_and_not_in_the_warm_up() {
+    let (_folder, launch) = launch();
+    // Whoever left those out would say of this server that it was slow twice.
+    let stub = Stub::start(|_| Reply::Silence);
+    let arguments = [
+        "--rate",
+        "1k",
+        "-c",
+        "2",
+        "--warmup",
+        "300ms",
+        "-d",
+        "500ms",
+        "--timeout",
+        "600ms",
+    ];
+    let (code, report, text) = load(&launch, &url(stub.address), &arguments);
+    assert_eq!(code, 1, "{text}");
+    let (unsent, sent) = (errors(&report, "unsent"), &report["requests"]["sent"]);
+    // Of 500, one at a time on each connection; those of the warm-up are not among them.
+    assert_eq!(unsent + sent.as_u64().unwrap(), 500, "{text}");
+    assert_eq!(report["latency"]["count"], 500, "{text}");
+    // They waited for up to half a second and the grace at the end.
+    assert!(report["latency"]["p50"].as_u64().unwrap() > 200_000, "{text}");
+}
+
+#[test]
 fn lines_of_a_file_are_sent_once_each_in_place_of_generated_events() {
     let (folder, launch) = launch();
     let server = launch.start();
@@ -244,6 +271,27 @@ fn tls_is_spoken_to_whom_it_trusts() {
 }
 
 #[test]
+fn a_certificate_that_no_server_may_use_is_told_with_what_to_do() {
+    let (folder, launch) = launch();
+    let path = |name: &str| folder.path().join(name);
+    let mut authority = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(path("cert.pem"), authority.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+    let launch = launch
+        .set("METRICS_TLS_CERT", path("cert.pem"))
+        .set("METRICS_TLS_KEY", path("key.pem"));
+    let server = launch.start();
+    let url = format!("https://localhost:{}", server.address().port());
+    let cert = path("cert.pem");
+    let (code, _, text) = load(&launch, &url, &["-n", "10", "--ca", cert.to_str().unwrap()]);
+    assert_eq!(code, 1);
+    assert!(text.contains("CA:FALSE") && text.contains("--insecure"), "{text}");
+    assert_eq!(load(&launch, &url, &["-n", "10", "--insecure"]).0, 0);
+}
+
+#[test]
 fn what_a_server_does_wrong_is_counted_by_kind_with_an_example() {
     let (_folder, launch) = launch();
     for (reply, kind, example) in [
@@ -262,6 +310,11 @@ fn what_a_server_does_wrong_is_counted_by_kind_with_an_example() {
             Reply::Bytes(b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\nhalf"),
             "timeout",
             "nothing within",
+        ),
+        (
+            Reply::Bytes(b"\x15\x03\x03\x00\x02\x02\x32"),
+            "malformed",
+            "is the address one of https://?",
         ),
         (Reply::Close, "closed", "ended the connection"),
         (Reply::Silence, "timeout", "nothing within"),

@@ -173,6 +173,53 @@ fn what_is_valid_is_stored_in_order_and_every_refused_line_is_told_with_its_reas
 }
 
 #[test]
+fn refused_lines_of_a_later_call_are_added_and_without_any_there_is_no_side_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Launch::new(folder.path()).start();
+    let (url, rejected) = (url(&server), folder.path().join("a.jsonl.rejected"));
+    write(&folder.path().join("a.jsonl"), &lines(3));
+    assert_eq!(summary(folder.path(), &["a.jsonl", &url]).0, 0);
+    assert!(!rejected.exists());
+    for (files, number) in [(2, 1), (3, 2)] {
+        let names: Vec<String> = (0..files)
+            .map(|file| format!("{}.jsonl", ["a", "b", "c"][file]))
+            .collect();
+        write(
+            &folder.path().join(names.last().unwrap()),
+            &["[]".to_owned(), line(number)],
+        );
+        let names: Vec<&str> = names.iter().map(String::as_str).chain([&*url]).collect();
+        let (code, told, _) = summary(folder.path(), &names);
+        assert_eq!((code, &told["this_call"]["refused"]), (1, &1.into()));
+        let lines = log::lines(&rejected);
+        assert_eq!(lines.len(), number, "{lines:?}");
+    }
+}
+
+#[test]
+fn nothing_is_sent_that_cannot_be_noted_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Launch::new(folder.path()).start();
+    write(&folder.path().join("a.jsonl"), &lines(50));
+    // What is to be noted is written beside the state first, and there it cannot be.
+    fs::create_dir(folder.path().join("a.jsonl.replay.tmp")).unwrap();
+    let (code, told, stderr) = summary(folder.path(), &["a.jsonl", &url(&server)]);
+    assert_eq!(
+        (
+            code,
+            &told["stored"],
+            log::lines(&folder.path().join("metrics.jsonl"))
+        ),
+        (1, &0.into(), vec![]),
+        "{stderr}{told}"
+    );
+    assert!(
+        format!("{stderr}{told}").contains("a.jsonl.replay"),
+        "{stderr}{told}"
+    );
+}
+
+#[test]
 fn a_log_of_floodgates_own_replays_packed_or_not_with_its_numbers() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let launch = Launch::new(from.path()).set("METRICS_LINE_SEQ", "on");

@@ -1,16 +1,22 @@
-"""Plots as SVG: dots on a logarithmic axis, a row for each server. Readable in light and dark, without a script or a font."""
+"""Plots as SVG: dots on a logarithmic axis, a row for each server. Readable in light and dark, without a script or a font.
+
+A picture in a page is told which of both the system prefers, not how the page looks, which may differ (on GitHub it is a setting of its
+own). So it brings its ground with it.
+"""
 
 import html
 import math
 
 LEFT, RIGHT, TOP, ROW, BOTTOM, WIDTH = 230, 90, 58, 26, 44, 860
 STYLE = """
+.ground { fill: #ffffff }
 text { font: 13px system-ui, sans-serif; fill: #24292f }
 .title { font-weight: 600; font-size: 15px } .note { fill: #57606a; font-size: 12px }
 .grid { stroke: #d0d7de } .range { stroke-width: 3; stroke-linecap: round; opacity: .45 }
 .a { fill: #0969da; stroke: #0969da } .b { fill: #bc4c00; stroke: #bc4c00 } .c { fill: #8250df; stroke: #8250df }
 .other { fill: #6e7781; stroke: #6e7781 }
 @media (prefers-color-scheme: dark) {
+  .ground { fill: #0d1117 }
   text { fill: #e6edf3 } .note { fill: #9198a1 } .grid { stroke: #3d444d }
   .a { fill: #4493f8; stroke: #4493f8 } .b { fill: #f0883e; stroke: #f0883e } .c { fill: #ab7df8; stroke: #ab7df8 }
   .other { fill: #9198a1; stroke: #9198a1 }
@@ -44,7 +50,7 @@ def dots(title, unit, rows, legend=()):
         return LEFT + (WIDTH - LEFT - RIGHT) * math.log(value / low) / math.log(high / low)
 
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{html.escape(title)}">',
-           f"<style>{STYLE}</style>", f'<text class="title" x="12" y="24">{html.escape(title)}</text>']
+           f"<style>{STYLE}</style>", '<rect class="ground" width="100%" height="100%" rx="6"/>', f'<text class="title" x="12" y="24">{html.escape(title)}</text>']
     at = 12
     for mark, label in legend:
         out.append(f'<circle class="{mark}" cx="{at + 5}" cy="42" r="5"/><text class="note" x="{at + 16}" y="46">{label}</text>')

@@ -126,7 +126,14 @@ fn fleet_view(fleet: &FleetStatus) -> Value {
     let nodes: Vec<_> = fleet
         .nodes()
         .into_iter()
-        .map(|node| json!({"node": node.name, "position": node.position, "waiting_messages": node.waiting}))
+        .map(|node| {
+            json!({
+                "node": node.name,
+                "position": node.position,
+                "waiting_messages": node.waiting,
+                "events": node.events,
+            })
+        })
         .collect();
     json!({
         "connected": fleet.is_connected(),

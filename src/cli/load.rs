@@ -6,17 +6,14 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use indexmap::IndexMap;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
+use super::stopping::stop_on_signals;
 use super::{FAILED, USAGE, complain, load_compare, load_show};
 use crate::config::values;
 use crate::load::plan::{
@@ -204,7 +201,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Ok(plan) => plan,
         Err(error) => return failed(USAGE, &error),
     };
-    let stop = match stop_on_signals() {
+    let stop = match stop_on_signals(FAILED) {
         Ok(stop) => stop,
         Err(error) => return failed(FAILED, &format!("cannot listen for signals: {error}")),
     };
@@ -222,16 +219,6 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(FAILED),
     }
-}
-
-/// Set by the first signal; the second one ends the process.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, FAILED.into(), Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
 }
 
 fn plan(matches: &ArgMatches) -> Result<Plan, String> {

@@ -16,6 +16,7 @@ mod notify;
 mod replay;
 mod serve;
 mod ship;
+mod stopping;
 mod tail;
 mod verify;
 

@@ -33,8 +33,15 @@ impl Manager {
         tell(&[NotifyState::Ready, NotifyState::Status(status)]);
         let watchdog = sd_notify::watchdog_enabled().map(|period| {
             let (stop, stopped) = channel();
-            let pulse = Pulse::of(view);
-            let body = move || watch(pulse, period / BEATS, |pause| stopped.recv_timeout(pause));
+            let (beat, mut pulse) = (beat(period), Pulse::of(view));
+            let body = move || {
+                watch(
+                    beat,
+                    || pulse.is_felt(beat),
+                    |pause| stopped.recv_timeout(pause),
+                    || tell(&[NotifyState::Watchdog]),
+                );
+            };
             std::thread::Builder::new()
                 .name("floodgate-watch".into())
                 .spawn(body)
@@ -61,12 +68,22 @@ impl Manager {
     }
 }
 
-/// Tells of each beat that is felt, until `pause` says that nobody listens any more.
-fn watch(mut pulse: Pulse, beat: Duration, pause: impl Fn(Duration) -> Result<(), RecvTimeoutError>) {
+/// How long after a message the next one is sent to a watchdog that waits so long.
+fn beat(period: Duration) -> Duration {
+    period / BEATS
+}
+
+/// Has `alive` tell of each beat that is felt, until `pause` says that nobody listens any more.
+fn watch(
+    beat: Duration,
+    mut feel: impl FnMut() -> bool,
+    pause: impl Fn(Duration) -> Result<(), RecvTimeoutError>,
+    mut alive: impl FnMut(),
+) {
     let mut was_felt = true;
     loop {
         let next = Instant::now() + beat;
-        let is_felt = pulse.is_felt(beat);
+        let is_felt = feel();
         match (was_felt, is_felt) {
             (true, false) => {
                 tracing::error!(
@@ -77,7 +94,7 @@ fn watch(mut pulse: Pulse, beat: Duration, pause: impl Fn(Duration) -> Result<()
             _ => {}
         }
         if is_felt {
-            tell(&[NotifyState::Watchdog]);
+            alive();
         }
         was_felt = is_felt;
         if pause(next.saturating_duration_since(Instant::now())) != Err(RecvTimeoutError::Timeout) {
@@ -93,5 +110,35 @@ fn tell(states: &[NotifyState<'_>]) {
         && !IS_TOLD.swap(true, Ordering::Relaxed)
     {
         tracing::warn!(%error, "the service manager cannot be told how it goes (NOTIFY_SOCKET)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_beat_that_is_not_felt_is_not_told_and_the_next_one_that_is_is() {
+        let (beats, told) = (Cell::new(0), Cell::new(Vec::new()));
+        let pause = |_| match beats.get() {
+            6 => Err(RecvTimeoutError::Disconnected),
+            _ => Err(RecvTimeoutError::Timeout),
+        };
+        let feel = || {
+            beats.set(beats.get() + 1);
+            !(3..=5).contains(&beats.get())
+        };
+        watch(Duration::from_millis(1), feel, pause, || {
+            told.set([told.take(), vec![beats.get()]].concat());
+        });
+        assert_eq!(told.take(), [1, 2, 6]);
+    }
+
+    #[test]
+    fn two_messages_may_be_late() {
+        let period = Duration::from_secs(30);
+        assert_eq!(3 * beat(period), period);
     }
 }

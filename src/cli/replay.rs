@@ -5,16 +5,13 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
+use super::stopping::stop_on_signals;
 use super::{FAILED, USAGE, complain};
 use crate::config::values;
 use crate::replay::pace::Speed;
@@ -112,7 +109,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Ok(options) => options,
         Err(error) => return failed(USAGE, &error),
     };
-    let stop = match stop_on_signals() {
+    // What is under way is waited for after the first one, so that nothing is in doubt.
+    let stop = match stop_on_signals(FAILED) {
         Ok(stop) => stop,
         Err(error) => return failed(FAILED, &format!("cannot listen for signals: {error}")),
     };
@@ -198,17 +196,6 @@ fn options(matches: &ArgMatches) -> Result<Options, String> {
         rejected: beside("rejected", ".rejected"),
         inputs,
     })
-}
-
-/// Set by the first SIGINT or SIGTERM: what is under way is still waited for, so that nothing is in doubt. The second one ends the
-/// process at once.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, i32::from(FAILED), Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
 }
 
 /// A bar on standard error, if that is a terminal.

@@ -173,6 +173,10 @@ impl Fleet {
                 Ok(state) => state,
                 Err(error) => return End::Failed(format!("it cannot be told what was taken: {error}")),
             };
+            // What the log has can be looked at by node also while NATS is away.
+            for (node, mark) in state.nodes() {
+                self.status.node(node, Some(mark.at.to_string()), 0);
+            }
             *taker = Some(Taker::new(
                 state,
                 self.entrance.producer(),

@@ -106,6 +106,11 @@ impl State {
         self.marks.get(node).copied()
     }
 
+    /// The nodes of which something was taken, with that place.
+    pub fn nodes(&self) -> impl Iterator<Item = (&str, Mark)> {
+        self.marks.iter().map(|(node, mark)| (node.as_str(), *mark))
+    }
+
     /// Something was taken.
     pub fn took(&mut self, node: &str, mark: Mark) {
         match self.marks.get_mut(node) {
@@ -122,9 +127,8 @@ impl State {
     /// What writing says.
     pub fn note(&self, log: Position) -> io::Result<()> {
         let marks = self
-            .marks
-            .iter()
-            .map(|(node, mark)| (node.clone(), mark.to_string()));
+            .nodes()
+            .map(|(node, mark)| (node.to_owned(), mark.to_string()));
         let stored = Stored {
             version: VERSION,
             log: log.to_string(),
@@ -165,10 +169,9 @@ mod tests {
 
     fn marks(log: &Path) -> Vec<(String, String)> {
         let state = State::recover(log).unwrap();
-        state
-            .marks
-            .iter()
-            .map(|(node, mark)| (node.clone(), mark.to_string()))
+        let nodes = state.nodes();
+        nodes
+            .map(|(node, mark)| (node.to_owned(), mark.to_string()))
             .collect()
     }
 

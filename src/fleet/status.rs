@@ -31,6 +31,8 @@ pub struct NodeStatus {
     pub position: Option<String>,
     /// Messages in its stream that have not been given out.
     pub waiting: u64,
+    /// Events of it that were taken since the start of the process.
+    pub events: u64,
 }
 
 /// Counts since the start of the process.
@@ -48,10 +50,21 @@ pub struct Taken {
     pub failures: u64,
 }
 
+impl State {
+    /// What is known of a node.
+    fn node(&mut self, name: &str) -> &mut NodeStatus {
+        self.nodes.entry(name.to_owned()).or_insert_with(|| NodeStatus {
+            name: name.to_owned(),
+            ..NodeStatus::default()
+        })
+    }
+}
+
 impl FleetStatus {
-    pub(super) fn took(&self, events: u64) {
+    pub(super) fn took(&self, node: &str, events: u64) {
         self.events.fetch_add(events, Ordering::Relaxed);
         self.messages.fetch_add(1, Ordering::Relaxed);
+        self.lock().node(node).events += events;
     }
 
     pub(super) fn duplicate(&self) {
@@ -74,12 +87,10 @@ impl FleetStatus {
     }
 
     pub(super) fn node(&self, name: &str, position: Option<String>, waiting: u64) {
-        let status = NodeStatus {
-            name: name.to_owned(),
-            position,
-            waiting,
-        };
-        self.lock().nodes.insert(name.to_owned(), status);
+        let mut state = self.lock();
+        let node = state.node(name);
+        node.position = position;
+        node.waiting = waiting;
     }
 
     /// What was taken.

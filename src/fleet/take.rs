@@ -132,7 +132,7 @@ impl Taker {
             }
         }
         self.state.took(node, next);
-        self.status.took(events);
+        self.status.took(node, events);
         self.is_note_due = true;
         Fate::Taken
     }

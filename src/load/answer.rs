@@ -31,6 +31,9 @@ pub struct Answer {
     pub body: Range<usize>,
 }
 
+/// How an alert of TLS begins, which a server that speaks it sends to whom does not.
+const TLS_ALERT: &[u8] = &[0x15, 3];
+
 /// Why bytes are no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Malformed(pub String);
@@ -109,6 +112,11 @@ impl Reader {
             Ok(httparse::Status::Complete(length)) if length <= HEAD_BYTES_MAX => length,
             Ok(httparse::Status::Partial) if bytes.len() <= HEAD_BYTES_MAX => return Ok(None),
             Ok(_) => return Err(malformed("the head is longer than 64 KiB")),
+            Err(_) if bytes.starts_with(TLS_ALERT) => {
+                return Err(Malformed(
+                    "this is TLS and no HTTP: is the address one of https://?".into(),
+                ));
+            }
             Err(error) => return Err(malformed(&format!("this is no HTTP ({error})"))),
         };
         let status = response.code.expect("a complete head has one");

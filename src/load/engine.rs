@@ -8,19 +8,29 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::events::Marks;
 use super::job::{Done, Part, Shared, Update};
 use super::ledger::{Ledger, Numbers, page_events};
 use super::pacing::Schedule;
 use super::plan::{Arrivals, Plan};
+use super::probe;
 use super::progress::Progress;
+use super::report::Cpu;
 use super::report::series::{Builder, Point};
 use super::request::{Requests, Source};
 use super::tally::Tally;
 use super::wire::Secure;
 use super::worker::Worker;
+
+/// User and system time of this process.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
 
 /// A stretch that is bounded by events is given up when nothing has got through for so many seconds.
 const VAIN_SECONDS_MAX: u64 = 30;
@@ -64,8 +74,19 @@ pub struct Outcome {
     pub total: Tally,
     /// From the end of the warm-up to the last answer, or to the end of sending if that is later.
     pub time: Duration,
+    /// CPU time since the end of the warm-up.
+    pub cpu: Cpu,
+    /// Cores that the generator used meanwhile.
+    pub generator_cores: f64,
     /// The next page of numbers that is free.
     pub next_page: u64,
+}
+
+/// CPU time up to some moment.
+struct Meter {
+    server_seconds: Option<f64>,
+    generator: Duration,
+    at: Instant,
 }
 
 impl Setup<'_> {
@@ -105,14 +126,25 @@ impl Setup<'_> {
         // The channel ends with the workers.
         drop(updates);
         let mut seconds = Seconds::new(threads, series, progress);
+        // The server is asked before it is busy, if it is not busy already because it warms up.
+        let mut meter = stretch.warmup.is_zero().then(|| self.meter());
         let done = thread::scope(|scope| {
             let workers: Vec<_> = workers
                 .into_iter()
                 .map(|worker| scope.spawn(|| worker.run()))
                 .collect();
             start.wait();
+            let began = Instant::now();
             loop {
-                match news.recv_timeout(LOOK_EVERY) {
+                let until_warm = stretch.warmup.saturating_sub(began.elapsed());
+                if until_warm.is_zero() {
+                    meter.get_or_insert_with(|| self.meter());
+                }
+                let wait = match meter {
+                    Some(_) => LOOK_EVERY,
+                    None => LOOK_EVERY.min(until_warm),
+                };
+                match news.recv_timeout(wait) {
                     Ok(update) => seconds.add(update),
                     Err(RecvTimeoutError::Timeout) => progress.tick(),
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -126,6 +158,7 @@ impl Setup<'_> {
                 .map(|worker| worker.join().expect("no worker panics"));
             joined.collect::<io::Result<Vec<Done>>>()
         })?;
+        let (cpu, generator_cores) = self.used_since(meter);
         let mut time = Duration::ZERO;
         let mut next_page = stretch.first_page;
         for done in done {
@@ -139,8 +172,38 @@ impl Setup<'_> {
         Ok(Outcome {
             total: seconds.finish(),
             time,
+            cpu,
+            generator_cores,
             next_page,
         })
+    }
+
+    /// What has been used by now.
+    fn meter(&self) -> Meter {
+        Meter {
+            server_seconds: probe::server_cpu(self.plan, self.address, self.secure.as_ref()),
+            generator: cpu_time(),
+            at: Instant::now(),
+        }
+    }
+
+    /// What was used since then, and how many cores that is for the generator; nothing if it never came to that.
+    fn used_since(&self, before: Option<Meter>) -> (Cpu, f64) {
+        let Some(before) = before else {
+            return (Cpu::default(), 0.0);
+        };
+        let generator_seconds = cpu_time().saturating_sub(before.generator).as_secs_f64();
+        let seconds = before.at.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
+        let server_seconds = before.server_seconds.and_then(|before| {
+            let after = probe::server_cpu(self.plan, self.address, self.secure.as_ref())?;
+            // A server that was started anew has used less than before; some tell it in steps of 10 ms.
+            Some(after - before).filter(|seconds| *seconds > 0.0)
+        });
+        let cpu = Cpu {
+            generator_seconds,
+            server_seconds,
+        };
+        (cpu, generator_seconds / seconds)
     }
 
     fn part(&self, stretch: Stretch, index: usize, is_watched: bool) -> Part {

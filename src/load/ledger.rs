@@ -121,7 +121,8 @@ impl Ledger {
         let begin = (first % self.page_events) as usize;
         for at in begin..begin + count as usize {
             let shift = at % 2 * 4;
-            page[at / 2] = (page[at / 2] & !(3 << shift)) | ((fate as u8) << shift);
+            debug_assert_eq!(page[at / 2] >> shift & 3, 0, "an event has one fate");
+            page[at / 2] |= (fate as u8) << shift;
         }
     }
 

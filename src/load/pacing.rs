@@ -104,4 +104,25 @@ mod tests {
         assert_eq!(times, of(3), "the seed decides");
         assert_ne!(times, of(4));
     }
+
+    #[test]
+    fn poisson_arrivals_of_all_workers_are_one_process_together() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let of = |index, seed| Schedule::new(4_000.0, Arrivals::Poisson, (index, 4), seed);
+        let each: Vec<_> = (0..4).map(|index| times(of(index, 3), SECOND)).collect();
+        let mut all = each.concat();
+        all.sort();
+        all.dedup();
+        assert!((3_800..4_200).contains(&all.len()), "{}", all.len());
+        assert!(
+            each.iter().all(|times| (850..1_150).contains(&times.len())),
+            "each has its share"
+        );
+        // The first arrival is as far from the start as the others are from each other, for every worker.
+        for index in 0..4 {
+            let first = |seed| of(index, seed).next().as_secs_f64();
+            let mean = (0..2_000).map(first).sum::<f64>() / 2_000.0;
+            assert!((0.9..1.1).contains(&(mean * 1_000.0)), "{index}: {mean}");
+        }
+    }
 }

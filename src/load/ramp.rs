@@ -11,16 +11,16 @@ use super::engine::{Outcome, Setup, Stretch};
 use super::ledger::Ledger;
 use super::plan::Arrivals;
 use super::progress::Progress;
-use super::report::Step;
 use super::report::series::Builder;
+use super::report::{Cpu, Step};
 use super::tally::Tally;
 
 /// The ratio of two rates that need not be told apart.
 const CLOSE_ENOUGH: f64 = 1.05;
 /// Part of the rate that has to be reached.
-const REACHED_MIN: f64 = 0.97;
+pub const REACHED_MIN: f64 = 0.97;
 /// Requests of a thousand that may fail.
-const FAILED_PER_MILLE_MAX: u64 = 1;
+pub const FAILED_PER_MILLE_MAX: u64 = 1;
 /// Part of a step before it counts, and the longest: connections, caches and the allocator get used to the rate.
 const WARMUP_PART: u32 = 10;
 const WARMUP_MAX: Duration = Duration::from_secs(1);
@@ -51,6 +51,8 @@ pub struct Found {
     pub best: Outcome,
     /// All of it.
     pub time: Duration,
+    /// What all of it has used.
+    pub cpu: Cpu,
 }
 
 /// The rates to try.
@@ -131,12 +133,14 @@ pub fn search(
                     steps: vec![step],
                     total: outcome.total.clone(),
                     time: outcome.time,
+                    cpu: outcome.cpu,
                     best: outcome,
                 });
             }
             Some(found) => {
                 found.total.absorb(outcome.total.clone());
                 found.time += outcome.time;
+                found.cpu.absorb(outcome.cpu);
                 let mut before = found.steps.iter().filter(|before| before.held);
                 if step.held && before.all(|before| before.rate < rate) {
                     found.best = outcome;
@@ -164,6 +168,7 @@ fn step(rate: f64, outcome: &Outcome, p99_max: Duration) -> Step {
         p50_us: at(0.5),
         p99_us,
         p99_9_us: at(0.999),
+        generator_cores: outcome.generator_cores,
         held: is_reached && is_well && u128::from(p99_us) <= p99_max.as_micros(),
     }
 }
@@ -203,6 +208,32 @@ mod tests {
     fn a_server_that_holds_all_or_nothing_is_asked_no_more_than_needed() {
         assert_eq!(tried(1_000.0, 8_000.0, |_| true), (4, Some(8_000.0)));
         assert_eq!(tried(1_000.0, 8_000.0, |_| false), (2, None));
+    }
+
+    #[test]
+    fn a_rate_is_held_that_is_reached_in_time_without_failures() {
+        // Answers of 10,000 a second for a second, failures among them, and what 99 % of them took.
+        let held = |answered: u64, failed: u64, micros: u64| {
+            let mut total = Tally::new();
+            total.requests.sent = 10_000;
+            total.requests.failed = failed;
+            total.ok = answered;
+            total.took(Duration::from_micros(micros), 9_900);
+            total.took(Duration::from_secs(1), 100);
+            let outcome = Outcome {
+                total,
+                time: Duration::from_secs(1),
+                cpu: Cpu::default(),
+                generator_cores: 0.5,
+                next_page: 0,
+            };
+            step(10_000.0, &outcome, Duration::from_millis(1)).held
+        };
+        assert!(held(10_000, 0, 1_000));
+        assert!(held(9_700, 10, 1_000));
+        assert!(!held(9_699, 0, 1_000), "a rate that is not reached");
+        assert!(!held(10_000, 11, 1_000), "failures");
+        assert!(!held(10_000, 0, 1_001), "latency");
     }
 
     #[test]

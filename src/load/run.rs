@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::ServerName;
 
 use super::engine::{Outcome, Setup, Stretch};
@@ -52,8 +51,9 @@ struct Made {
     total: Tally,
     /// What latencies and rates are of, and the time that took.
     best: Outcome,
-    /// All of the time.
+    /// All of the time, and what it has cost.
     time: Duration,
+    cpu: Cpu,
     steps: Option<Vec<Step>>,
 }
 
@@ -71,13 +71,8 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, Failure> {
     let mut ledger = watch.is_some().then(|| setup.ledger());
     let mut series = Builder::new();
     let progress = Progress::new();
-    let ask_cpu = || probe::server_cpu(plan, setup.address, setup.secure.as_ref());
-    let server_before = ask_cpu();
     let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let cpu_before = cpu_time();
     let made = make(&setup, &mut ledger, &mut series, &progress);
-    let generator_seconds = (cpu_time() - cpu_before).as_secs_f64();
-    let server_after = server_before.and_then(|_| ask_cpu());
     let interrupted = stop.load(Ordering::Relaxed);
     let checked = match (&made, watch, ledger) {
         (Ok(_), Some(watch), Some(ledger)) => {
@@ -89,19 +84,11 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<Report, Failure> {
     progress.end();
     let made = made.map_err(|error| Failure::Failed(format!("cannot make load: {error}")))?;
     let verify = checked.map_err(|error| Failure::Failed(format!("--verify: {error}")))?;
-    let server_seconds = server_before
-        .zip(server_after)
-        .map(|(before, after)| after - before);
     let circumstances = Circumstances {
         run: setup.marks.run,
         started: String::from_utf8_lossy(Clock::new().text(began)).into_owned(),
         interrupted,
         machine,
-        cpu: Cpu {
-            generator_seconds,
-            // A server that was started anew has used less than before; some tell it in steps of 10 ms.
-            server_seconds: server_seconds.filter(|seconds| *seconds > 0.0),
-        },
         over_time: series.finish(),
         verify,
     };
@@ -114,7 +101,6 @@ struct Circumstances {
     started: String,
     interrupted: bool,
     machine: Machine,
-    cpu: Cpu,
     over_time: OverTime,
     verify: Option<Verify>,
 }
@@ -155,7 +141,7 @@ fn report(plan: &Plan, made: Made, circumstances: Circumstances) -> Report {
             events_per_second: a_second(best.total.events.acknowledged),
             bytes_per_second: a_second(best.total.body_bytes),
         },
-        cpu: circumstances.cpu,
+        cpu: made.cpu,
         latency: Latency::of(&best.total.latency, counted_from),
         over_time: circumstances.over_time,
         errors: made.total.errors.clone(),
@@ -176,7 +162,8 @@ fn prepare<'r>(plan: &'r Plan, stop: &'r AtomicBool) -> Result<Setup<'r>, Failur
             Some(Secure { config, name })
         }
     };
-    let cannot = |error: io::Error| Failure::Failed(format!("cannot connect to {url}: {error}"));
+    let cannot =
+        |error: io::Error| Failure::Failed(format!("cannot connect to {url}: {error}{}", tls::hint(&error)));
     let addresses = plan.target.addresses().map_err(cannot)?;
     let address = probe::reachable(plan, &addresses, secure.as_ref()).map_err(cannot)?;
     let marks = Marks::new(plan.seed);
@@ -225,6 +212,7 @@ fn make(
             total: found.total,
             best: found.best,
             time: found.time,
+            cpu: found.cpu,
             steps: Some(found.steps),
         });
     }
@@ -245,6 +233,7 @@ fn make(
     Ok(Made {
         total: outcome.total.clone(),
         time: outcome.time,
+        cpu: outcome.cpu,
         best: outcome,
         steps: None,
     })
@@ -268,10 +257,4 @@ fn allow_descriptors(connections: u64) -> Result<(), Failure> {
             "{connections} connections need {needed} file descriptors, and the limit is lower (ulimit -n)"
         ))),
     }
-}
-
-/// User and system time of this process.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

@@ -127,6 +127,40 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_has_everything_of_both() {
+        let mut tally = Tally::new();
+        tally.requests = Requests {
+            sent: 1,
+            answered: 2,
+            failed: 3,
+        };
+        tally.events = Events {
+            sent: 4,
+            acknowledged: 5,
+            refused: 6,
+            unknown: 7,
+        };
+        (tally.ok, tally.body_bytes) = (8, 9);
+        tally.took(Duration::from_millis(1), 10);
+        let mut sum = tally.clone();
+        sum.absorb(tally);
+        let Requests {
+            sent,
+            answered,
+            failed,
+        } = sum.requests;
+        assert_eq!([sent, answered, failed], [2, 4, 6]);
+        let Events {
+            sent,
+            acknowledged,
+            refused,
+            unknown,
+        } = sum.events;
+        assert_eq!([sent, acknowledged, refused, unknown], [8, 10, 12, 14]);
+        assert_eq!([sum.ok, sum.body_bytes, sum.latency.len()], [16, 18, 20]);
+    }
+
+    #[test]
     fn no_latency_is_zero_or_out_of_bounds() {
         let mut tally = Tally::new();
         tally.took(Duration::ZERO, 1);

@@ -8,7 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::plan::Trust;
 
@@ -33,6 +33,21 @@ pub fn config(trust: &Trust) -> io::Result<Arc<ClientConfig>> {
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
+}
+
+/// What to do about a server that is not trusted, where that is not plain.
+pub fn hint(error: &io::Error) -> &'static str {
+    let Some(Error::InvalidCertificate(why)) = error.get_ref().and_then(|error| error.downcast_ref()) else {
+        return "";
+    };
+    match why {
+        CertificateError::UnknownIssuer => "; --ca names a file with the certificates to trust",
+        // What `openssl req -x509` makes when nothing else is said.
+        CertificateError::Other(_) if why.to_string().contains("CaUsedAsEndEntity") => {
+            "; it is an authority's, which no server may use: made with `-addext basicConstraints=critical,CA:FALSE` it would do, or say --insecure"
+        }
+        _ => "",
+    }
 }
 
 fn of_system() -> io::Result<RootCertStore> {

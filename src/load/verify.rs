@@ -183,3 +183,58 @@ impl Reading {
         verify
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FATES: [Fate; 3] = [Fate::Acknowledged, Fate::Refused, Fate::Unknown];
+
+    /// Of each fate three events: one that the log has not, one that it has once, one that it has twice.
+    fn reading() -> Reading {
+        let mut ledger = Ledger::new(100);
+        for (at, fate) in FATES.into_iter().enumerate() {
+            let first = 10 * at as u64;
+            ledger.mark(first, 3, fate);
+            for number in [first + 1, first + 2, first + 2] {
+                ledger.see(number);
+            }
+        }
+        Reading::new(&Marks::new(1), ledger)
+    }
+
+    #[test]
+    fn every_event_is_accounted_for_once() {
+        let verify = reading().finish(Path::new("log"));
+        let expected = Verify {
+            log: "log".into(),
+            stored_once: 1,
+            missing: 1,
+            // Whatever was answered: nothing may be there twice.
+            twice: 3,
+            refused: 1,
+            refused_stored: 1,
+            unknown_stored: 1,
+            unknown_missing: 1,
+            examples: vec!["event 000000000000 was acknowledged and is missing".into()],
+        };
+        assert_eq!(verify, expected);
+        assert!(!verify.is_ok());
+    }
+
+    #[test]
+    fn the_log_is_waited_for_as_long_as_something_may_still_come() {
+        let mut reading = reading();
+        assert_eq!(reading.sought(), 6);
+        for (acknowledged, unknown, patience) in [
+            (0, 0, PATIENCE),
+            (2, 3, PATIENCE),
+            (3, 2, PATIENCE_FOR_UNKNOWN),
+            (3, 3, Duration::ZERO),
+        ] {
+            (reading.acknowledged_found, reading.unknown_found) = (acknowledged, unknown);
+            assert_eq!(reading.patience(), patience, "{acknowledged}, {unknown}");
+            assert_eq!(reading.found(), acknowledged + unknown);
+        }
+    }
+}

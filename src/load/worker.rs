@@ -23,6 +23,7 @@ use super::books::Books;
 use super::job::{Done, Part, Shared, Update};
 use super::link::{Break, Flight, Link, State};
 use super::plan::Shape;
+use super::report::UNSENT;
 use super::request::Requests;
 use super::tally::Tally;
 use super::wire::{Got, Wire};
@@ -214,7 +215,7 @@ impl<'r> Worker<'r> {
         }
         if unsent > 0 {
             let connections = self.links.len();
-            self.books.tally.error("unsent", unsent, || {
+            self.books.tally.error(UNSENT, unsent, || {
                 format!("all {connections} connections were busy or down; the longest wait was {longest:.1?} at the end")
             });
         }

@@ -254,8 +254,6 @@ impl Coordinator {
                 default(if wait.is_zero() { TICK } else { wait.min(TICK) }) => {}
             }
         }
-        self.state.is_complete = self.error.is_none();
-        self.is_saved = false;
         self.save();
         if let Some(file) = &self.file
             && let Err(error) = file.sync()

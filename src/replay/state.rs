@@ -122,8 +122,6 @@ pub struct State {
     open: Vec<Open>,
     /// What became of the others.
     pub counts: Counts,
-    /// Whether everything was read and sent.
-    pub is_complete: bool,
 }
 
 /// Why a replay cannot begin.
@@ -181,7 +179,6 @@ impl State {
             last: None,
             open: Vec::new(),
             counts: Counts::default(),
-            is_complete: false,
         }
     }
 
@@ -239,7 +236,8 @@ impl State {
                 is_again: false,
             });
         }
-        plan.sort_by_key(|planned| (planned.span.file, planned.span.offset));
+        // Batches are begun in the order of the lines, and what is open is sent again before anything new.
+        debug_assert!(plan.is_sorted_by_key(|planned| (planned.span.file, planned.span.offset)));
         Ok(plan)
     }
 
@@ -458,6 +456,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sent_again_is_not_taken_for_the_last_batch() {
+        let mut state = State::new("http://a/", &input());
+        for offset in [0, 10, 20] {
+            state.begin(span(offset));
+        }
+        state.end(&span(10), &stored(2));
+        state.end(&span(20), &stored(2));
+        state.resume("http://a/", &input(), InDoubt::Send).unwrap();
+        state.begin(span(0));
+        state.end(&span(0), &stored(2));
+        let plan = state.resume("http://a/", &input(), InDoubt::Stop).unwrap();
+        let plan: Vec<_> = plan.iter().map(|one| (one.span.offset, one.is_sent)).collect();
+        assert_eq!(plan, [(20, false)], "what is before 20 is not sent once more");
+    }
+
+    #[test]
     fn what_is_in_doubt_can_be_given_up() {
         let mut state = State::new("http://a/", &input());
         state.begin(span(0));
@@ -481,6 +495,24 @@ mod tests {
                 Err(StateError::OfAnother(_))
             ));
         }
+    }
+
+    #[test]
+    fn a_state_is_nobody_elses_also_while_it_is_being_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let (mut file, _) = StateFile::open(&path).unwrap();
+        let state = State::new("http://a/", &input());
+        std::thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                for _ in 0..3_000 {
+                    file.save(&state).unwrap();
+                }
+            });
+            while !owner.is_finished() {
+                assert!(matches!(StateFile::open(&path), Err(StateError::InUse(_))));
+            }
+        });
     }
 
     #[test]

@@ -1,9 +1,10 @@
 // The dashboard: puts its parts to work, and shows whether the server is there, what it asks for, and what the keys do.
 
 import {connection, forgetKey, hasKey, start, tryNow, useKey, watchConnection} from "./api.js";
-import {setStale, showCount} from "./figures.js";
+import {setStale, startFigures, takeCounts} from "./figures.js";
 import {startFunnel} from "./funnel.js";
 import {startHealth} from "./health.js";
+import {showNodes, startNodes} from "./nodes.js";
 import {startRanking} from "./ranking.js";
 import {startSeries, toggleTable} from "./series.js";
 import {startTail, tailLag, togglePause} from "./tail.js";
@@ -37,14 +38,17 @@ function showConnection() {
 }
 
 /** What health says beyond its tiles: the count of events, and whether they are taken at all. */
-function showHealth({ok, state, events_stored: count}) {
+function showHealth({ok, state, events_stored: count, fleet}) {
   if (isFailing !== !ok) {
     isFailing = !ok;
     showConnection();
   }
+  const nodes = fleet?.nodes ?? [];
+  showNodes(nodes.map(({node}) => node));
   if (typeof count !== "number" || state === "recovering") return;
-  showCount(count);
-  byId("welcome").hidden = count > 0;
+  takeCounts(count, nodes);
+  // A view of a fleet takes no events itself.
+  byId("welcome").hidden = count > 0 || fleet !== undefined;
 }
 
 function startWelcome() {
@@ -98,6 +102,7 @@ function focusField(id) {
 }
 
 const KEYS = {
+  n: () => byId("node").focus(),
   f: () => focusField("filter"),
   c: () => look({events: []}),
   v: toggleTable,
@@ -134,6 +139,8 @@ startKeys();
 showTheme();
 showConnection();
 startWelcome();
+startFigures();
+startNodes();
 startHealth(showHealth, tailLag);
 startSeries();
 startRanking();

@@ -2,7 +2,7 @@
 
 import {Refused, get, poll} from "./api.js";
 import {byId, clean, element, eventName, percent, setState, setText, whole} from "./text.js";
-import {RANGES, STEPS_MAX, look, view, watch} from "./view.js";
+import {RANGES, STEPS_MAX, look, nodeWords, ofNode, view, watch} from "./view.js";
 
 let asked = null;
 let answer = null;
@@ -25,7 +25,7 @@ async function load() {
   if (view.steps.length < 2) return show();
   asked = new AbortController();
   byId("funnel").classList.add("stale");
-  const query = new URLSearchParams(view.steps.map(step => ["step", step]));
+  const query = ofNode(new URLSearchParams(view.steps.map(step => ["step", step])));
   if (view.split) query.set("split", view.split);
   query.set("since", await beginning(asked.signal));
   query.set("until", new Date(Date.now() + 1_000).toISOString());
@@ -37,14 +37,14 @@ async function load() {
 function show() {
   byId("funnel").classList.remove("stale");
   const isReady = view.steps.length >= 2 && answer !== null;
-  const sentence = view.steps.length < 2 ? "Choose two steps or more, in the order in which visitors take them." : answer?.steps[0].visitors === 0 ? `Nobody did the first step in ${words}.` : "";
+  const sentence = view.steps.length < 2 ? "Choose two steps or more, in the order in which visitors take them." : answer?.steps[0].visitors === 0 ? `Nobody did the first step in ${words}${nodeWords()}.` : "";
   setState(byId("funnel-state"), sentence);
   byId("funnel").replaceChildren(...isReady && !sentence ? answer.steps.map(bar) : []);
   const isSplit = isReady && !sentence && answer.split !== null;
   byId("split-table").hidden = !isSplit;
   if (isSplit) byId("split-table").replaceChildren(table(answer.split), hint());
   else byId("split-table").replaceChildren();
-  setText(byId("funnel-note"), isReady && !sentence ? `${percent(answer.steps.at(-1).visitors, answer.steps[0].visitors)} of ${whole(answer.steps[0].visitors)} visitors come through, in ${words}${answer.complete ? "" : "; part of the log could not be read"}` : "");
+  setText(byId("funnel-note"), isReady && !sentence ? `${percent(answer.steps.at(-1).visitors, answer.steps[0].visitors)} of ${whole(answer.steps[0].visitors)} visitors come through, in ${words}${nodeWords()}${answer.complete ? "" : "; part of the log could not be read"}` : "");
 }
 
 function bar({event, visitors}, index, steps) {
@@ -151,7 +151,7 @@ export function startFunnel() {
   byId("over").addEventListener("change", ({target}) => look({over: target.value}));
   byId("funnel-button").addEventListener("click", reload);
   watch(changed => {
-    if (!["steps", "split", "over"].some(name => changed.has(name))) return;
+    if (!["node", "steps", "split", "over"].some(name => changed.has(name))) return;
     answer = null;
     showSteps();
     show();

@@ -1,7 +1,9 @@
-// The health of the engine, each second.
+// The health of the engine, each second. Where a node of a fleet is chosen, the fleet's tile is about that one; the others are about
+// the server that is asked, as ever.
 
 import {HEALTH, get, poll} from "./api.js";
-import {byId, bytes, element, micros, percent, setText, whole} from "./text.js";
+import {byId, bytes, clean, element, micros, percent, setText, whole} from "./text.js";
+import {view} from "./view.js";
 
 const MARKS = {ok: "●", warn: "▲", bad: "■", none: ""};
 const WORDS = {ok: "", warn: "attention", bad: "trouble", none: ""};
@@ -63,10 +65,12 @@ function shipping({ship}) {
 
 function fleet({fleet}) {
   const {nodes, connected, error, gaps} = fleet;
-  const waiting = nodes.reduce((sum, node) => sum + node.waiting_messages, 0);
-  const value = `${whole(nodes.length)} ${nodes.length === 1 ? "node" : "nodes"}`;
+  const chosen = view.node ? nodes.filter(({node}) => node === view.node) : nodes;
+  const waiting = chosen.reduce((sum, node) => sum + node.waiting_messages, 0);
+  const value = view.node ? clean(view.node) : `${whole(nodes.length)} ${nodes.length === 1 ? "node" : "nodes"}`;
   if (!connected) return {value, note: error ?? "connecting", kind: "warn"};
   if (gaps) return {value, note: `${whole(gaps)} ${gaps === 1 ? "gap" : "gaps"} in what they shipped`, kind: "bad"};
+  if (view.node && !chosen.length) return {value, note: "has shipped nothing that is known here", kind: "warn"};
   return {value, note: waiting ? `${whole(waiting)} messages wait` : "up to date", kind: "ok"};
 }
 

@@ -72,6 +72,7 @@ pub static FILES: &[File] = &[
     of_dashboard("/assets/figures.js", SCRIPT, include_str!("figures.js")),
     of_dashboard("/assets/funnel.js", SCRIPT, include_str!("funnel.js")),
     of_dashboard("/assets/health.js", SCRIPT, include_str!("health.js")),
+    of_dashboard("/assets/nodes.js", SCRIPT, include_str!("nodes.js")),
     of_dashboard("/assets/ranking.js", SCRIPT, include_str!("ranking.js")),
     of_dashboard("/assets/series.js", SCRIPT, include_str!("series.js")),
     of_dashboard("/assets/stream.js", SCRIPT, include_str!("stream.js")),

@@ -1,8 +1,9 @@
-// The ranking of events over the life of the log, and the names that fields suggest.
+// The ranking of events over the life of the log, or of a node's over the range, and the names that fields suggest.
 
 import {get, poll} from "./api.js";
+import {showTotal} from "./figures.js";
 import {byId, element, eventName, percent, setState, setText, suggest, whole} from "./text.js";
-import {colorOf, toggleEvent, view, watch} from "./view.js";
+import {RANGES, bounds, colorOf, nodeWords, ofNode, toggleEvent, view, watch} from "./view.js";
 
 const SHORT = 10;
 const LONG = 200;
@@ -13,9 +14,15 @@ const MANY = 500;
 let events = [];
 let total = 0;
 let isLong = false;
+let asked = null;
 
 async function load() {
-  const answer = await get("api/metrics/behavior?limit=1");
+  asked = new AbortController();
+  const query = ofNode(new URLSearchParams({limit: 1}));
+  // The log is counted as a whole; for what a node sent lines are read, so as many as the chart has.
+  if (view.node) query.set("since", bounds().since);
+  const answer = await get(`api/metrics/behavior?${query}`, {signal: asked.signal});
+  if (view.node) showTotal(answer.total, `in ${RANGES[view.range].words}${nodeWords()}`);
   events = answer.by_event.map(({event, count}) => ({event, count})).sort((a, b) => b.count - a.count);
   total = answer.total;
   suggest(byId("names"), events.slice(0, SUGGESTED).map(({event}) => event).filter(event => event !== "__other__"));
@@ -37,8 +44,8 @@ function show() {
   const more = byId("ranking-more");
   more.hidden = found.length <= SHORT;
   setText(more, isLong ? "Show fewer" : `Show ${whole(Math.min(LONG, found.length) - SHORT)} more`);
-  setText(byId("ranking-note"), events.length ? `${whole(events.length)} ${events.length === 1 ? "name" : "names"}, all time` : "");
-  setState(byId("ranking-state"), events.length === 0 ? "No events yet." : found.length === 0 ? "No name contains that." : "");
+  setText(byId("ranking-note"), events.length ? `${whole(events.length)} ${events.length === 1 ? "name" : "names"}, ${view.node ? `in ${RANGES[view.range].words}` : "all time"}` : "");
+  setState(byId("ranking-state"), events.length === 0 ? (view.node ? `No events in ${RANGES[view.range].words}${nodeWords()}.` : "No events yet.") : found.length === 0 ? "No name contains that." : "");
 }
 
 function row() {
@@ -69,11 +76,17 @@ function fill(item, event, count, most) {
 }
 
 export function startRanking() {
-  poll(load, () => events.length > MANY ? 15 : 2, error => setState(byId("ranking-state"), error.sentence, "wrong"));
+  const period = () => view.node ? RANGES[view.range].every : events.length > MANY ? 15 : 2;
+  const reload = poll(load, period, error => setState(byId("ranking-state"), error.sentence, "wrong"));
   byId("ranking-search").addEventListener("input", show);
   byId("ranking-more").addEventListener("click", () => {
     isLong = !isLong;
     show();
   });
-  watch(changed => (changed.has("events") || changed.has("colors")) && show());
+  watch(changed => {
+    if (changed.has("events") || changed.has("colors")) show();
+    if (!changed.has("node") && !(view.node && changed.has("range"))) return;
+    asked?.abort();
+    reload();
+  });
 }

@@ -3,9 +3,7 @@
 import {get, poll} from "./api.js";
 import {Chart, bucketName} from "./chart.js";
 import {byId, compact, element, eventName, setState, setText, whole} from "./text.js";
-import {EVENTS_MAX, RANGES, assignColors, colorOf, look, toggleEvent, view, watch} from "./view.js";
-
-const SECONDS = {"1m": 60, "5m": 300, "1h": 3_600, "1d": 86_400};
+import {EVENTS_MAX, RANGES, SECONDS, assignColors, bounds, colorOf, look, nodeWords, ofNode, toggleEvent, view, watch} from "./view.js";
 
 const chart = new Chart(byId("chart"), byId("canvas"), byId("tip"), byId("chart-spoken"));
 let shown = null;
@@ -18,14 +16,7 @@ function swatch(color) {
 }
 
 function query() {
-  const {seconds, interval} = RANGES[view.range];
-  const now = Date.now();
-  const parameters = new URLSearchParams({interval});
-  // As many whole buckets as the range has, the one that is not over included.
-  const step = 1_000 * SECONDS[interval];
-  const until = (Math.floor(now / step) + 1) * step;
-  parameters.set("since", new Date(until - 1_000 * seconds).toISOString());
-  parameters.set("until", new Date(until).toISOString());
+  const parameters = ofNode(new URLSearchParams({interval: RANGES[view.range].interval, ...bounds()}));
   for (const event of view.events) parameters.append("event", event);
   return `api/metrics/behavior/timeseries?${parameters}`;
 }
@@ -47,7 +38,7 @@ function show(range, answer) {
   byId("chart").classList.remove("stale");
   byId("chart").dataset.total = answer.total;
   const sum = shown.series.reduce((sum, {total}) => sum + total, 0);
-  setState(byId("chart-state"), sum === 0 ? `No ${view.events.length ? "such events" : "events"} in ${RANGES[range].words}.` : "");
+  setState(byId("chart-state"), sum === 0 ? `No ${view.events.length ? "such events" : "events"} in ${RANGES[range].words}${nodeWords()}.` : "");
   showNote();
   showLegend();
   showTable();
@@ -63,7 +54,7 @@ function showNote() {
     if (count > peak.count) peak = {count, column};
   }
   const summit = peak.count ? `, at most ${whole(peak.count)} in ${{60: "a minute", 300: "5 minutes", 3600: "an hour", 86400: "a day"}[seconds]} (${bucketName(begin + 1_000 * seconds * peak.column, seconds)})` : "";
-  setText(byId("series-note"), `${whole(total)} in ${RANGES[shown.range].words}${summit}`);
+  setText(byId("series-note"), `${whole(total)} in ${RANGES[shown.range].words}${nodeWords()}${summit}`);
 }
 
 function showLegend() {
@@ -97,7 +88,7 @@ function showTable() {
     const cells = [...counts, counts.reduce((sum, count) => sum + count, 0)];
     return element("tr", {}, element("th", {scope: "row", textContent: bucketName(begin + 1_000 * seconds * column, seconds)}), ...cells.map(count => element("td", {className: "num", textContent: whole(count)})));
   });
-  const caption = element("caption", {textContent: `Events in ${RANGES[shown.range].words}, newest first`});
+  const caption = element("caption", {textContent: `Events in ${RANGES[shown.range].words}${nodeWords()}, newest first`});
   const {scrollTop, scrollLeft} = host;
   host.replaceChildren(element("table", {}, caption, element("thead", {}, head), element("tbody", {}, ...rows)));
   Object.assign(host, {scrollTop, scrollLeft});
@@ -149,7 +140,7 @@ export function startSeries() {
   });
   watch(changed => {
     if (changed.has("colors")) showView();
-    if (!changed.has("range") && !changed.has("events")) return;
+    if (!["node", "range", "events"].some(name => changed.has(name))) return;
     showView();
     if (shown) showLegend();
     // What is under way is not wanted any more.

@@ -68,23 +68,23 @@ function reachable(signal) {
 }
 
 /**
- * Follows the events of these names, or all. `on.open(isResumed)` is called when the server has begun to answer, `on.message`
+ * Follows the events that `query` asks for, or all. `on.open(isResumed)` is called when the server has begun to answer, `on.message`
  * for each message (also those that only tell the place), `on.close(sentence)` when it breaks off or is refused. Returns a
  * function that ends it.
  */
-export function follow(events, on, last = null) {
+export function follow(query, on, last = null) {
   const end = new AbortController();
-  run(events, on, last, end.signal);
+  run(query, on, last, end.signal);
   return () => end.abort();
 }
 
-async function run(events, on, last, signal) {
+async function run(query, on, last, signal) {
   let failures = 0;
   while (!signal.aborted) {
     await reachable(signal);
     if (signal.aborted) return;
     try {
-      await once(events, last, signal, {
+      await once(query, last, signal, {
         open() {
           on.open(last !== null);
         },
@@ -105,8 +105,7 @@ async function run(events, on, last, signal) {
   }
 }
 
-async function once(events, last, signal, on) {
-  const query = new URLSearchParams(events.map(name => ["event_type", name])).toString();
+async function once(query, last, signal, on) {
   const silence = new AbortController();
   let timer = setTimeout(() => silence.abort(), SILENCE_MS);
   const heard = () => {

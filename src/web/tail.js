@@ -6,7 +6,7 @@
 import {connection, get} from "./api.js";
 import {follow} from "./stream.js";
 import {byId, bytes, clean, clock, compact, element, eventName, indentJson, parseExact, perSecond, setState, setText, suggest, whole} from "./text.js";
-import {colorOf, look, view, watch} from "./view.js";
+import {bounds, colorOf, look, nodeWords, ofNode, view, watch} from "./view.js";
 
 const KEPT = 500;
 const PAINT_MS = 250;
@@ -77,15 +77,22 @@ function gapLine(data) {
 
 const keyOf = ({visitor_id: visitor, event, timestamp, metadata}) => JSON.stringify([visitor, event, timestamp, metadata]);
 
-/** What was stored before the stream began, so that a tail does not begin empty. */
+/** What the tail asks for. */
+const asked = () => ofNode(new URLSearchParams(view.events.map(name => ["event_type", name])));
+
+/** What was stored before the stream began, so that a tail does not begin empty: of a node as far back as the range goes, as no more is read for it. */
 async function before() {
-  const names = new URLSearchParams([["limit", BEFORE], ...view.events.map(name => ["event_type", name])]);
+  const wanted = asked();
+  const query = new URLSearchParams([["limit", BEFORE], ...wanted]);
+  if (view.node) query.set("since", bounds().since);
   let answer;
   try {
-    answer = await get(`api/metrics/behavior?${names}`, {parse: parseExact});
+    answer = await get(`api/metrics/behavior?${query}`, {parse: parseExact});
   } catch {
     return;
   }
+  // Something else is looked at by now.
+  if (`${asked()}` !== `${wanted}`) return;
   const streamed = new Set(lines.map(line => parse(line)).filter(Boolean).map(keyOf));
   const older = answer.last_events.filter(event => !streamed.has(keyOf(event))).map(event => JSON.stringify(event)).reverse();
   lines = [...older, ...lines].slice(-KEPT);
@@ -102,9 +109,10 @@ function parse(line) {
   }
 }
 
-function summary(metadata) {
-  if (metadata === null || typeof metadata !== "object") return "";
-  let text = "";
+function summary({metadata, node}) {
+  // Which node of a fleet it is from, where that is not plain anyway.
+  let text = typeof node === "string" && !view.node ? `node=${node}` : "";
+  if (metadata === null || typeof metadata !== "object") return clean(text);
   for (const [name, value] of Object.entries(metadata)) {
     if (fields.size < FIELDS_MAX && name.length <= 64) fields.add(name);
     if (text.length > META_MAX) break;
@@ -124,7 +132,7 @@ function row(line) {
     element("time", {className: "num", dateTime: event.timestamp, textContent: Number.isNaN(when.getTime()) ? clean(event.timestamp) : clock(when)}),
     swatch, element("span", {className: "name", textContent: eventName(event.event)}),
     element("span", {className: "who", textContent: clean(event.visitor_id)}),
-    element("span", {className: "meta", textContent: summary(event.metadata)}));
+    element("span", {className: "meta", textContent: summary(event)}));
   button.addEventListener("click", () => {
     const isOpen = button.getAttribute("aria-expanded") === "true";
     button.setAttribute("aria-expanded", !isOpen);
@@ -167,7 +175,7 @@ function showNew() {
   const button = byId("tail-new");
   button.hidden = waiting.length === 0;
   if (!button.hidden) setText(button, `${waitingLost ? `More than ${whole(KEPT)}` : whole(waiting.length)} new – show them`);
-  setState(byId("tail-state"), list.childElementCount ? "" : view.text ? "No line contains that so far." : "Waiting for events.");
+  setState(byId("tail-state"), list.childElementCount ? "" : view.text ? "No line contains that so far." : `Waiting for events${nodeWords()}.`);
 }
 
 function showNote() {
@@ -215,7 +223,7 @@ function begin(last) {
     list.replaceChildren();
     position = null;
   }
-  stop = follow(view.events, message, last);
+  stop = follow(`${asked()}`, message, last);
 }
 
 function rebuild() {
@@ -245,7 +253,7 @@ function release() {
  * some of the positions. Too far behind it lets go of what it has not seen.
  */
 export function tailLag(liveBytes) {
-  if (view.events.length || state !== "open" || position === null) return null;
+  if (view.events.length || view.node || state !== "open" || position === null) return null;
   const offset = Number(position.split(":")[1]);
   if (!(offset <= liveBytes)) return null;
   if (liveBytes - offset > BEHIND_MAX) {
@@ -279,7 +287,7 @@ export function startTail() {
   list.addEventListener("focusin", ({target}) => rove(target.closest("li > button")));
   watch(changed => {
     if (changed.has("colors")) recolor();
-    if (changed.has("events")) begin(null);
+    if (changed.has("events") || changed.has("node")) begin(null);
     if (changed.has("text")) {
       if (byId("tail-search").value !== view.text) byId("tail-search").value = view.text;
       rebuild();

@@ -1,5 +1,7 @@
-// What is looked at: range, events, the tail's text, the funnel. All of it stands in the address behind the `#`, so that a
+// What is looked at: node, range, events, the tail's text, the funnel. All of it stands in the address behind the `#`, so that a
 // view can be shared, and the server never sees it.
+
+import {clean} from "./text.js";
 
 export const RANGES = {
   "15m": {seconds: 900, interval: "1m", every: 5, words: "the last 15 minutes"},
@@ -9,11 +11,14 @@ export const RANGES = {
   "30d": {seconds: 2_592_000, interval: "1d", every: 120, words: "the last 30 days"},
 };
 
+/** Seconds of an interval. */
+export const SECONDS = {"1m": 60, "5m": 300, "1h": 3_600, "1d": 86_400};
+
 export const EVENTS_MAX = 10;
 export const STEPS_MAX = 10;
 const NAME_MAX = 64;
 
-export const view = {range: "1h", events: [], text: "", steps: [], split: "", over: "24h"};
+export const view = {node: "", range: "1h", events: [], text: "", steps: [], split: "", over: "24h"};
 const watchers = new Set();
 
 function names(parameters, name, max) {
@@ -24,6 +29,7 @@ function names(parameters, name, max) {
 function read() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const range = parameters.get("range");
+  view.node = (parameters.get("node") ?? "").trim().slice(0, NAME_MAX);
   const over = parameters.get("over");
   view.range = Object.hasOwn(RANGES, range ?? "") ? range : "1h";
   view.events = [...new Set(names(parameters, "event", EVENTS_MAX))];
@@ -35,6 +41,7 @@ function read() {
 
 function write() {
   const parameters = new URLSearchParams();
+  if (view.node) parameters.set("node", view.node);
   if (view.range !== "1h") parameters.set("range", view.range);
   for (const event of view.events) parameters.append("event", event);
   if (view.text) parameters.set("text", view.text);
@@ -62,6 +69,23 @@ export function toggleEvent(name) {
   const events = without.length < view.events.length ? without : [...view.events, name].slice(-EVENTS_MAX);
   look({events});
 }
+
+/** The range as the server is asked for it: as many whole buckets as it has, the one that is not over included. */
+export function bounds() {
+  const {seconds, interval} = RANGES[view.range];
+  const step = 1_000 * SECONDS[interval];
+  const until = (Math.floor(Date.now() / step) + 1) * step;
+  return {since: new Date(until - 1_000 * seconds).toISOString(), until: new Date(until).toISOString()};
+}
+
+/** Adds the node to what is asked, if one is chosen. */
+export function ofNode(parameters) {
+  if (view.node) parameters.set("node", view.node);
+  return parameters;
+}
+
+/** The node as part of a sentence, if one is chosen. */
+export const nodeWords = () => view.node ? ` from ${clean(view.node)}` : "";
 
 /** Calls with the set of the members that have changed. */
 export function watch(watcher) {

@@ -87,6 +87,32 @@ export class Server {
   }
 }
 
+/** A server of NATS with JetStream, its files in a folder of its own. */
+export class Nats {
+  static async start() {
+    const nats = new Nats();
+    nats.folder = mkdtempSync(join(tmpdir(), "floodgate-e2e-nats-"));
+    nats.process = spawn("nats-server", ["-js", "-sd", nats.folder, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", nats.folder], {stdio: "ignore"});
+    nats.ended = new Promise(resolve => nats.process.once("exit", resolve).once("error", resolve));
+    const ports = join(nats.folder, `nats-server_${nats.process.pid}.ports`);
+    nats.url = await until("NATS to listen (apt-get install nats-server)", () => {
+      // The file may be there before it is written.
+      try {
+        return JSON.parse(readFileSync(ports, "utf8")).nats[0];
+      } catch {
+        return null;
+      }
+    });
+    return nats;
+  }
+
+  async remove() {
+    if (this.process.exitCode === null) this.process.kill("SIGKILL");
+    await this.ended;
+    rmSync(this.folder, {recursive: true, force: true});
+  }
+}
+
 /** Events of that name, of visitors of their own. */
 export const events = (event, count, more = () => ({})) =>
   Array.from({length: count}, (_, index) => ({visitor_id: `visitor-${event}-${index}`.slice(0, 64), event, metadata: {index}, ...more(index)}));
@@ -150,7 +176,7 @@ export const count = page => page.locator("#total").getAttribute("data-count").t
 export const charted = page => page.locator("#chart").getAttribute("data-total").then(Number);
 export const rows = page => page.locator("#tail > li > button");
 
-/** Servers and tabs of one test, which `clear` ends. */
+/** Servers, of NATS too, and tabs of one test, which `clear` ends. */
 export class Stage {
   #servers = [];
   #tabs = [];
@@ -163,6 +189,15 @@ export class Stage {
     const server = await Server.start(settings);
     this.#servers.push(server);
     return server;
+  }
+
+  /** Nodes of these names, which ship to NATS, and a view of all of them. */
+  async fleet(names) {
+    const nats = await Nats.start();
+    this.#servers.push(nats);
+    const ship = {METRICS_SHIP_URL: nats.url, METRICS_SHIP_REPLICAS: "1"};
+    const nodes = await Promise.all(names.map(name => this.serve({...ship, METRICS_NODE: name})));
+    return {nats, nodes, view: await this.serve({METRICS_FROM: nats.url})};
   }
 
   /** Opens the dashboard, and waits until it has found the server. */

@@ -401,6 +401,9 @@ struct FleetNode {
     /// In its stream, and not given out yet.
     #[schema(minimum = 0)]
     waiting_messages: u64,
+    /// Events of it that were taken since the start.
+    #[schema(minimum = 0)]
+    events: u64,
 }
 
 /// The access log.

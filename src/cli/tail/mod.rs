@@ -21,9 +21,8 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use console::Term;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
+use super::stopping::stop_on_signals;
 use super::{FAILED, USAGE, complain, is_there, log_args, log_path};
 use crate::event::Timestamp;
 use crate::log::cursor::{Cursor, CursorError, Line, Position, Start, Step};
@@ -102,7 +101,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         }
         complain("tail", format!("there is no log at {path} yet; waiting for it"));
     }
-    let stop = match stop_on_signals() {
+    // After the first one the line is finished; the second one ends it also while the reader of the output takes nothing.
+    let stop = match stop_on_signals(0) {
         Ok(stop) => stop,
         Err(error) => return failed(FAILED, &format!("cannot listen for signals: {error}")),
     };
@@ -128,17 +128,6 @@ fn start(matches: &ArgMatches) -> Start {
         (None, None) if matches.contains_id("since") => Start::Beginning,
         (None, None) => Start::Last(LINES_DEFAULT),
     }
-}
-
-/// Set by the first SIGINT or SIGTERM, so that no line is cut; the second one ends the process at once, also while the
-/// reader of the output takes nothing.
-fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 0, Arc::clone(&stop))?;
-        flag::register(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
 }
 
 /// Why it cannot go on.

@@ -134,6 +134,15 @@ mod tests {
     }
 
     #[test]
+    fn equal_values_share_the_mean_of_their_ranks() {
+        // Ranks 1.5, 1.5 and 4; 4, 4 and 6.
+        assert_eq!(
+            doubled_ranks(&[1.0, 1.0, 2.0], &[2.0, 2.0, 3.0]),
+            [3, 3, 8, 8, 8, 12]
+        );
+    }
+
+    #[test]
     fn known_values_of_the_tables() {
         // From tables of the exact distribution: U = 1 of 16 is 4 of 70; U = 2 of 25 is 8 of 252; U = 5 of 25 is 38 of 252.
         assert!(is_near(

@@ -248,7 +248,10 @@ impl Course {
                 rate(highest(&points))
             ),
             x: self.axis(),
-            y: numbers("requests failed a second", Scale::from_zero(highest(&points))),
+            y: numbers(
+                "requests failed, or never sent, a second",
+                Scale::from_zero(highest(&points)),
+            ),
             lines: vec![Line {
                 filled: true,
                 ..line("failed", "bad", points)

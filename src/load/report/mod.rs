@@ -43,6 +43,8 @@ pub use series::OverTime;
 pub const VERSION: u32 = 1;
 /// Most kinds of errors that are told apart; who fills a report counts the others as one kind.
 pub const ERROR_KINDS_MAX: usize = 64;
+/// The kind of error that counts requests whose time came and that were never sent.
+pub const UNSENT: &str = "unsent";
 /// Most examples of events that verification did not find as they should be.
 pub const EXAMPLES_MAX: usize = 20;
 
@@ -155,7 +157,7 @@ pub struct Rate {
     pub bytes_per_second: f64,
 }
 
-/// CPU time.
+/// CPU time, without that of a warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
     /// User and system time of the process that made the load.
@@ -163,6 +165,15 @@ pub struct Cpu {
     /// The server's, by its own `process_cpu_seconds_total`, where it could be asked before and after.
     #[serde(default)]
     pub server_seconds: Option<f64>,
+}
+
+impl Cpu {
+    /// Adds what another stretch has used; the server's is known if it is of both.
+    pub fn absorb(&mut self, other: Cpu) {
+        self.generator_seconds += other.generator_seconds;
+        let both = self.server_seconds.zip(other.server_seconds);
+        self.server_seconds = both.map(|(ours, theirs)| ours + theirs);
+    }
 }
 
 /// Errors of one kind.
@@ -206,6 +217,9 @@ pub struct Step {
     pub p99_us: u64,
     /// 99.9th percentile.
     pub p99_9_us: u64,
+    /// Cores that the generator used.
+    #[serde(default)]
+    pub generator_cores: f64,
     /// Whether it was held.
     pub held: bool,
 }
@@ -233,6 +247,14 @@ pub struct Verify {
     pub unknown_missing: u64,
     /// The first events that are missing or twice, in words.
     pub examples: Vec<String>,
+}
+
+impl Report {
+    /// Requests whose time came and that were never sent.
+    pub fn unsent(&self) -> u64 {
+        let unsent = self.errors.iter().filter(|error| error.kind == UNSENT);
+        unsent.map(|error| error.count).sum()
+    }
 }
 
 impl Verify {

@@ -5,6 +5,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::super::ramp::{FAILED_PER_MILLE_MAX, REACHED_MIN};
 use super::chart::Chart;
 use super::figures::{self, Course};
 use super::notes::{beyond, notes, percentile};
@@ -83,6 +84,10 @@ fn total(name: &str, value: &str, note: &str, is_bad: bool) -> Markup {
 fn totals(report: &Report) -> Markup {
     let (requests, events, latency) = (&report.requests, &report.events, &report.latency);
     let share = percent(requests.failed as f64 / requests.sent.max(1) as f64);
+    let failed = match report.unsent() {
+        0 => format!("{share} of requests"),
+        unsent => format!("{share} of requests; {} never sent", count(unsent)),
+    };
     let (whose, used) = match report.cpu.server_seconds {
         Some(used) => ("server CPU", used),
         None => ("generator CPU", report.cpu.generator_seconds),
@@ -98,7 +103,7 @@ fn totals(report: &Report) -> Markup {
             (total("events", &rate(report.rate.events_per_second), &format!("{} acknowledged", count(events.acknowledged)), false))
             (total("median", &duration(latency.p50 as f64), &format!("mean {}", duration(latency.mean)), false))
             (total("99th percentile", &duration(latency.p99 as f64), &beyond_99, false))
-            (total("failed", &count(requests.failed), &format!("{share} of requests"), requests.failed > 0))
+            (total("failed", &count(requests.failed), &failed, requests.failed + report.unsent() > 0))
             (total(whose, &each, &format!("an event; {} cores", quantity(used / report.seconds)), false))
         }
     }
@@ -167,7 +172,7 @@ fn latency(report: &Report) -> Markup {
                                 @for (quantile, value) in latency.percentiles() {
                                     (row(&percentile(quantile), value as f64, Some(beyond(latency.count, quantile))))
                                 }
-                                (row("max", latency.max as f64, Some(0)))
+                                (row("max", latency.max as f64, None))
                                 (row("mean", latency.mean, None))
                                 (row("standard deviation", latency.stdev, None))
                             }
@@ -191,8 +196,10 @@ fn ramp(ramp: Option<&Ramp>) -> Markup {
         ),
         None => "No rate was held.".into(),
     };
-    let caption =
-        format!("{found} A rate is held if p99 is at most {bound}, it is reached, and nothing fails.");
+    let caption = format!(
+        "{found} A rate is held if p99 is at most {bound}, {} of it are reached, and at most {FAILED_PER_MILLE_MAX} of 1,000 requests fails.",
+        percent(REACHED_MIN)
+    );
     html! {
         section {
             h2 { "Ramp" }

@@ -71,6 +71,7 @@ pub(crate) fn ramp() -> Report {
         p50_us: 210,
         p99_us,
         p99_9_us: p99_us * 3,
+        generator_cores: rate * share / 20_000.0,
         held,
     };
     Report {

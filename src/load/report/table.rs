@@ -102,13 +102,17 @@ impl Table<'_> {
         let (requests, events) = (&report.requests, &report.events);
         let row = |name: &str, total: String, rate: String| format!("{name}{total:>16}{rate:>16}  ");
         self.line("");
-        let failed = match requests.failed {
+        let mut failed = match requests.failed {
             0 => self.dim("none failed"),
             failed => {
                 let share = percent(failed as f64 / requests.sent.max(1) as f64);
                 self.bad(true, format!("{} failed ({share})", count(failed)))
             }
         };
+        if report.unsent() > 0 {
+            let unsent = self.bad(true, format!("{} never sent", count(report.unsent())));
+            failed = format!("{failed}, {unsent}");
+        }
         self.line(
             &(row(
                 &self.name("requests"),
@@ -133,7 +137,11 @@ impl Table<'_> {
                 rate(report.rate.events_per_second),
             ) + &fates.join(", ")),
         );
-        let sent = bytes(report.rate.bytes_per_second * report.seconds);
+        // The rate of a ramp is one step's.
+        let sent = match report.ramp {
+            None => bytes(report.rate.bytes_per_second * report.seconds),
+            Some(_) => String::new(),
+        };
         self.line(&row(
             &self.name("bodies"),
             sent,
@@ -409,6 +417,25 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing from\n{text}");
         }
+    }
+
+    #[test]
+    fn what_was_never_sent_stands_beside_what_failed() {
+        let mut report = sample::ramp();
+        report.requests.failed = 0;
+        report.errors.push(super::super::ErrorKind {
+            kind: super::super::UNSENT.into(),
+            count: 4_321,
+            example: String::new(),
+        });
+        let text = table(&report, false);
+        assert!(text.contains("none failed, 4,321 never sent"), "{text}");
+        // Of several steps there is no rate that would give the bytes of all.
+        let bodies = text.lines().find(|line| line.starts_with("bodies"));
+        assert_eq!(
+            bodies.map(|line| line.split_whitespace().collect::<Vec<_>>()),
+            Some(vec!["bodies", "329.02", "MiB/s"])
+        );
     }
 
     #[test]
