@@ -3,7 +3,7 @@
 import statistics
 
 from comparing import plot
-from comparing.peers import FLOODGATE, PEERS, SHAPES, YARDSTICK
+from comparing.peers import FLOODGATE, LATENCY_ONLY, PEERS, SHAPES, YARDSTICK
 from measuring import ROOT
 
 PAGE, PLOTS = ROOT / "docs/BENCHMARKS.md", ROOT / "docs/benchmarks"
@@ -61,18 +61,19 @@ def throughput(shape, found):
 
 def latency(found):
     out = ["### Latency\n", "Singles on 64 connections in an open loop: requests are sent by the clock, whatever the server does, and a latency "
-           "counts from when the request was to be sent.\n"]
+           "counts from when the request was to be sent. Each second the log is synced; a default file would be sealed every 20 seconds.\n"]
     for which, title in (("common", "at half of the lowest peer's highest rate"), ("own", "at half of its own highest rate")):
         measured = {name: runs[which] for name, runs in found["runs"].items() if which in runs}
         out += [f"![Latency {title}](benchmarks/latency-{which}.svg)\n", f"| {title} | requests a second | p50 | p99 | p99.9 | longest |",
                 "|---|---|---|---|---|---|"]
         rows = []
-        for name in (name for name in PEERS if name in measured):
+        names = PEERS | LATENCY_ONLY
+        for name in (name for name in names if name in measured):
             figures = {key: three(measured[name], f"{key}_us") for key in ("p50", "p99", "p99_9", "max")}
             _, rate, _ = three(measured[name], "answered_per_second")
-            out.append(f"| {PEERS[name][0]} | {rate:,.0f} | " + " | ".join(
+            out.append(f"| {names[name][0]} | {rate:,.0f} | " + " | ".join(
                 f"{plot.number(figures[key][1] / 1000)} ms" for key in figures) + " |")
-            rows.append((PEERS[name][0], [(mark, *(max(value, 1) / 1000 for value in figures[key]))
+            rows.append((names[name][0], [(mark, *(max(value, 1) / 1000 for value in figures[key]))
                                           for mark, key in (("a", "p50"), ("b", "p99"), ("c", "p99_9"))]))
         svg = plot.dots(f"Latency {title}", "ms", rows, [("a", "p50"), ("b", "p99"), ("c", "p99.9")])
         (PLOTS / f"latency-{which}.svg").write_text(svg)

@@ -36,6 +36,9 @@ PEERS = {
     "fastapi": ("FastAPI, Pydantic (the original)", "in the file, which others see"),
 }
 FLOODGATE = ("journaled", "written", "synced")
+# Of the latencies only: a file is sealed every other second, and a dashboard asks what it asks.
+WATCHED = "watched"
+LATENCY_ONLY = {WATCHED: ("Floodgate, journaled, rotating, a dashboard open", PEERS["journaled"][1])}
 YARDSTICK = "minihttp"
 
 SHAPES = {
@@ -65,9 +68,9 @@ def start(name, binary, port):
     """Starts one."""
     def words(directory):
         log = f"{directory}/metrics.jsonl"
-        if name in FLOODGATE:
-            return [binary], {"METRICS_BIND": f"127.0.0.1:{port}", "METRICS_WORKERS": "1", "METRICS_JSONL": log,
-                              "METRICS_ACK": name}
+        if name in (*FLOODGATE, WATCHED):
+            settings = {"METRICS_BIND": f"127.0.0.1:{port}", "METRICS_WORKERS": "1", "METRICS_JSONL": log}
+            return [binary], settings | ({"METRICS_ROTATE_BYTES": "32MiB"} if name == WATCHED else {"METRICS_ACK": name})
         if name == "minihttp":
             return [TARGET / "release/examples/minihttp", "nothing", str(port)], {}
         if name == "axum":
