@@ -82,7 +82,7 @@ def start(name, binary, port):
         config.write_text(NGINX % {"directory": directory, "port": port})
         return ["nginx", "-p", directory, "-c", config], {}
 
-    return Server(PEERS[name][0], f"http://127.0.0.1:{port}", words)
+    return Server((PEERS | LATENCY_ONLY)[name][0], f"http://127.0.0.1:{port}", words)
 
 
 def versions(binary):
