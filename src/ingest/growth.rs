@@ -1,6 +1,9 @@
 //! The growth thread: adds chunks to the journal while the log is slower than the events, and gives the disk back what has not
 //! been needed for a while.
 //!
+//! A chunk is asked for when half a chunk is left, so that it is there before anybody has to wait: a disk may take tens of
+//! milliseconds for it.
+//!
 //! Writing zeros and waiting for the disk is not for a coroutine, and not for the writer either. After a failure (a full
 //! disk) it rests a while before the next demand is heard.
 
@@ -41,6 +44,16 @@ impl Growth {
     pub fn demand(&self) {
         let mut order = self.order.lock().expect("no holder of this lock panics");
         if *order == Order::None {
+            *order = Order::Grow;
+            self.bell.notify_one();
+        }
+    }
+
+    /// Asks for a chunk that will be needed if it goes on like this; if the book is in somebody's hands just now, the next one asks.
+    pub fn foresee(&self) {
+        if let Ok(mut order) = self.order.try_lock()
+            && *order == Order::None
+        {
             *order = Order::Grow;
             self.bell.notify_one();
         }

@@ -112,6 +112,11 @@ impl Journal {
         self.file.is_some()
     }
 
+    /// Whether it is smaller than its bound.
+    pub fn can_grow(&self) -> bool {
+        self.region.minted() < self.region.capacity()
+    }
+
     /// Adds a chunk of blocks; none if the journal has reached its bound.
     ///
     /// Writes and waits for the disk: not for a coroutine.

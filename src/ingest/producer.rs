@@ -69,8 +69,15 @@ impl Producer {
     /// Makes sure that `bytes` of lines, with those reserved before, can be committed: `true` if there was room at once.
     #[inline]
     pub fn try_reserve(&mut self, bytes: usize) -> bool {
-        self.reserved.len() * PAYLOAD_BYTES >= bytes
-            || self.shared.space.take(blocks_for(bytes), &mut self.reserved)
+        if self.reserved.len() * PAYLOAD_BYTES >= bytes {
+            return true;
+        }
+        let shared = &self.shared;
+        let taken = shared.space.take(blocks_for(bytes), &mut self.reserved);
+        if shared.space.is_low() && shared.journal.can_grow() {
+            shared.growth.foresee();
+        }
+        taken
     }
 
     /// As [`Producer::try_reserve`], but waits up to `timeout`. Commit first what is reserved for: who waits

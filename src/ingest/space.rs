@@ -22,6 +22,10 @@ use super::blocks::{Block, HOT_BLOCKS};
 use super::herald::{Herald, Waiter};
 use super::primitives::{ArrayQueue, AtomicUsize, Mutex, Ordering, fence};
 
+/// Of the blocks that are not reused first so many are left when more should be on their way: a journal's first chunk is half
+/// used then.
+const LOW_BLOCKS: usize = 512;
+
 /// The free list.
 pub struct Space {
     hot: ArrayQueue<Block>,
@@ -48,6 +52,11 @@ impl Space {
     /// Blocks that are free now.
     pub fn free(&self) -> usize {
         self.hot.len() + self.cold.len()
+    }
+
+    /// Whether so few are left that more should be on their way.
+    pub fn is_low(&self) -> bool {
+        self.cold.len() < LOW_BLOCKS
     }
 
     /// Whether somebody waits for blocks.

@@ -260,6 +260,22 @@ fn the_journal_grows_while_it_must_and_not_beyond_its_bound() {
 }
 
 #[test]
+fn another_chunk_is_there_before_somebody_waits_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let roomy = EngineConfig {
+        journal_bytes_max: 32 << 20,
+        ..config(directory.path())
+    };
+    let engine = open(&roomy);
+    let first = engine.view().journal_bytes().1;
+    let mut producer = engine.entrance().producer();
+    assert!(producer.try_reserve(CHUNK_BYTES * 3 / 4), "the first chunk is enough");
+    until(|| engine.view().journal_bytes().1 > first);
+    drop(producer);
+    assert_eq!(close(engine), Outcome::Clean);
+}
+
+#[test]
 fn the_journal_goes_back_to_its_first_chunk_when_it_is_not_needed_and_grows_again() {
     let directory = tempfile::tempdir().unwrap();
     let brief = EngineConfig {
