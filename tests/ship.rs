@@ -149,6 +149,56 @@ fn while_nats_is_down_the_log_waits_and_says_so() {
 }
 
 #[test]
+fn a_stream_that_has_lost_its_end_is_noticed_and_gets_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nats = Cluster::start(folder.path(), 1);
+    let launch = shipping(folder.path(), &nats.url(), "a").set("METRICS_SHIP_PACK", "on");
+    let server = launch.start();
+    let await_all = |events: u64| {
+        await_true("all is shipped", || {
+            let shipped = &health(&server)["ship"];
+            shipped["lag_bytes"] == 0 && shipped["events"] == events && shipped["connected"] == true
+        })
+    };
+    post(&server, 0, 100);
+    await_all(100);
+    // What the server of NATS has is kept, and put in place of what it has later.
+    nats.kill9(0);
+    let (store, kept) = (nats.store(0), folder.path().join("kept"));
+    copy(&store, &kept);
+    nats.run(0);
+    post(&server, 100, 50);
+    await_all(150);
+    post(&server, 150, 50);
+    await_all(200);
+    nats.kill9(0);
+    std::fs::remove_dir_all(&store).unwrap();
+    copy(&kept, &store);
+    nats.run(0);
+    await_all(300);
+    check(&nats.messages("metrics-a"), &launch.log());
+    let told = server.stderr();
+    assert!(
+        told.contains("the stream has lost messages that it had acknowledged"),
+        "{told}"
+    );
+    server.stop();
+}
+
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+#[test]
 fn a_log_whose_disk_was_lost_begins_a_new_life() {
     let folder = tempfile::tempdir().unwrap();
     let nats = Cluster::start(folder.path(), 1);

@@ -1,9 +1,10 @@
-//! What a shipper sent on a connection that was given up comes in later, when another connection has sent the same lines cut in
-//! another way: whatever of it the stream takes, it has each line of the log once and in order.
+//! What a shipper sent on a connection that was given up comes in later, when another connection has sent the same lines, perhaps cut
+//! in another way: whatever of it the stream takes, it has each line of the log once and in order.
 
 mod common;
 
 use std::path::Path;
+use std::time::Duration;
 
 use common::await_true;
 use common::detour::Detour;
@@ -13,6 +14,7 @@ use common::nats::{Cluster, Message};
 use common::server::{Launch, Server};
 
 const STREAM: &str = "metrics-a";
+const PACKED: [(&str, &str); 1] = [("METRICS_SHIP_PACK", "on")];
 
 struct Late {
     folder: tempfile::TempDir,
@@ -23,12 +25,12 @@ struct Late {
 }
 
 impl Late {
-    /// A server that ships frames by way of a detour, with something in the stream and nothing under way.
-    fn start() -> (Late, Server) {
+    /// A server that ships by way of a detour, with something in the stream and nothing under way.
+    fn start(settings: &[(&str, &str)]) -> (Late, Server) {
         let folder = tempfile::tempdir().unwrap();
         let nats = Cluster::start(folder.path(), 1);
         let detour = Detour::start(nats.address(0));
-        let launch = launch(folder.path(), &detour.url());
+        let launch = launch(folder.path(), &detour.url(), settings);
         let server = launch.start();
         let mut late = Late {
             folder,
@@ -76,17 +78,19 @@ impl Late {
     }
 }
 
-fn launch(folder: &Path, url: &str) -> Launch {
-    Launch::new(folder)
+fn launch(folder: &Path, url: &str, settings: &[(&str, &str)]) -> Launch {
+    let launch = Launch::new(folder)
         .set("METRICS_SHIP_URL", url)
-        .set("METRICS_SHIP_PACK", "on")
         .set("METRICS_NODE", "a")
-        .set("METRICS_SHIP_REPLICAS", "1")
+        .set("METRICS_SHIP_REPLICAS", "1");
+    settings
+        .iter()
+        .fold(launch, |launch, (name, value)| launch.set(name, value))
 }
 
 #[test]
 fn a_shorter_frame_that_begins_where_ours_does_is_not_taken_for_ours() {
-    let (mut late, server) = Late::start();
+    let (mut late, server) = Late::start(&PACKED);
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     late.post(&server, 70);
@@ -103,11 +107,11 @@ fn a_shorter_frame_that_begins_where_ours_does_is_not_taken_for_ours() {
 
 #[test]
 fn what_was_sent_behind_a_frame_that_became_a_longer_one_is_not_taken() {
-    let (mut late, server) = Late::start();
+    let (mut late, server) = Late::start(&PACKED);
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     late.post(&server, 70);
-    let sent = late.detour.held(first);
+    let sent = late.detour.held(first, 1);
     late.detour.cut(first);
     let second = late.detour.await_held(Some(first));
     late.detour.pass();
@@ -124,7 +128,7 @@ fn what_was_sent_behind_a_frame_that_became_a_longer_one_is_not_taken() {
 
 #[test]
 fn a_new_process_sends_nothing_behind_a_frame_that_the_one_before_may_have_cut_shorter() {
-    let (mut late, server) = Late::start();
+    let (mut late, server) = Late::start(&PACKED);
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     // Several frames' worth more.
@@ -134,7 +138,7 @@ fn a_new_process_sends_nothing_behind_a_frame_that_the_one_before_may_have_cut_s
     server.kill9();
     let server = late.launch.start();
     let second = late.detour.await_held(Some(first));
-    let sent = late.detour.held(second);
+    let sent = late.detour.held(second, 1);
     late.detour.release(first);
     late.detour.pass();
     late.detour.release(second);
@@ -142,4 +146,32 @@ fn a_new_process_sends_nothing_behind_a_frame_that_the_one_before_may_have_cut_s
     server.stop();
     late.check();
     assert_eq!(sent, 1, "the first frames go one by one");
+}
+
+#[test]
+fn what_comes_in_when_its_ids_are_forgotten_is_refused_by_its_numbers() {
+    let window = Duration::from_millis(100);
+    let (mut late, server) = Late::start(&[
+        ("METRICS_SHIP_DUPLICATES", "100ms"),
+        ("METRICS_SHIP_INFLIGHT", "20"),
+    ]);
+    late.post(&server, 50);
+    let first = late.detour.await_held(None);
+    assert_eq!(
+        late.detour.held(first, 20),
+        20,
+        "no more are under way than is set"
+    );
+    late.detour.cut(first);
+    let second = late.detour.await_held(Some(first));
+    late.detour.pass();
+    late.detour.release(second);
+    late.await_all(&server);
+    // The server looks for what it may forget as often as the window is long.
+    std::thread::sleep(3 * window);
+    late.detour.release(first);
+    late.post(&server, 10);
+    late.await_all(&server);
+    server.stop();
+    late.check();
 }

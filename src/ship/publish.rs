@@ -21,9 +21,9 @@
 //! taken: it is the same on whatever connection it is sent, and so are those before it. Messages of one line are never open,
 //! and none of them waits.
 //!
-//! Headers that would pin the predecessor by its id (`Nats-Expected-Last-Msg-Id`) are not used: a server that was restarted has
-//! forgotten the id of the last message where that is older than the duplicate window (until 2026, in all versions), refuses then what the others
-//! have taken, and falls behind them for good.
+//! A header that would pin the predecessor by its id (`Nats-Expected-Last-Msg-Id`) is not used: a server that was restarted has
+//! forgotten the id of the last message where that is older than the duplicate window (up to nats-server's pull request 8564 of
+//! September 2026), and each replica judges by its own memory: one may refuse what the others take.
 
 use std::cell::Cell;
 use std::collections::VecDeque;

@@ -101,13 +101,13 @@ impl Detour {
         })
     }
 
-    /// How many messages are held of a connection, after a little time for more of them. That more come is what a shipper should
-    /// not do: where it does, it does so within some milliseconds.
-    pub fn held(&self, road: usize) -> usize {
+    /// How many messages are held of a connection, after a little time for more than `expected`. That more come is what a shipper
+    /// should not do: where it does, it does so within some milliseconds.
+    pub fn held(&self, road: usize, expected: usize) -> usize {
         let until = Instant::now() + Duration::from_millis(300);
         loop {
             let held = count(&self.state.lock().unwrap().roads[road].held, PUBLISH);
-            if held > 1 || Instant::now() > until {
+            if held > expected || Instant::now() > until {
                 return held;
             }
             thread::sleep(Duration::from_millis(5));

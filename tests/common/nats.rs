@@ -176,6 +176,11 @@ impl Cluster {
         format!("nats://{}", self.address(number))
     }
 
+    /// The folder of what one server stores.
+    pub fn store(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("nats-{number}/jetstream"))
+    }
+
     /// The addresses of all.
     pub fn url(&self) -> String {
         let urls: Vec<_> = (0..self.count()).map(|number| self.url_of(number)).collect();
