@@ -81,9 +81,11 @@ class Fleet:
         return self.folder / name / "metrics.jsonl"
 
     def load(self, url, events, batch, seconds):
-        """Starts load of so many events a second, in batches."""
-        return subprocess.Popen([self.binary, "load", "--batch", str(batch), "--rate", str(events / batch), "--connections", "8",
-                                 "--duration", f"{seconds}s", "--json", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        """Starts load of so many events a second, in batches; its report is in `load.json` at its end."""
+        words = [self.binary, "load", "--batch", str(batch), "--rate", str(events / batch), "--connections", "8",
+                 "--duration", f"{seconds}s", f"--json={self.folder / 'load.json'}", url]
+        with open(self.folder / "load.log", "ab") as log:
+            return subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def check(self):
         """Ends the program if a process has ended."""
