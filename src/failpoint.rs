@@ -1,7 +1,11 @@
 //! Named points at which a debug build can be made to die, as if by `kill -9`, to prove what recovery does there.
 //!
 //! `FLOODGATE_FAILPOINT=publish.placed:3` kills the process with SIGKILL when it passes the point `publish.placed` for
-//! the third time. Release builds hold none of this: [`due`] is a constant `false`.
+//! the third time. `FLOODGATE_CLOCK_AHEAD=40` puts the clock by which sealed files age ahead by so many seconds: when a file
+//! got its name the kernel says, and nobody can make it say something else. Release builds hold none of this: [`due`] is a
+//! constant `false`, and [`clock`] is the system's.
+
+use std::time::SystemTime;
 
 /// Whether the process is to die at this passing of the point `name`.
 #[cfg(debug_assertions)]
@@ -26,6 +30,21 @@ pub(crate) fn due(name: &str) -> bool {
 #[inline(always)]
 pub(crate) fn due(_name: &str) -> bool {
     false
+}
+
+/// The time by which sealed files age.
+#[cfg(debug_assertions)]
+pub(crate) fn clock() -> SystemTime {
+    let ahead = std::env::var("FLOODGATE_CLOCK_AHEAD");
+    let ahead = ahead.ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    SystemTime::now() + std::time::Duration::from_secs(ahead)
+}
+
+/// The time by which sealed files age: the system's, in a release build.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Dies here if it is due.

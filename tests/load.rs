@@ -132,6 +132,20 @@ fn what_is_sent_while_the_server_warms_up_does_not_count_but_is_looked_for() {
 }
 
 #[test]
+fn what_a_warm_up_costs_does_not_count() {
+    let (_folder, launch) = launch();
+    let server = launch.start();
+    // A second of work that does not count, and then next to none.
+    let arguments = ["-n", "100", "--warmup", "1s", "-c", "3"];
+    let (code, report, text) = load(&launch, &url(server.address()), &arguments);
+    assert_eq!(code, 0, "{text}");
+    for who in ["generator_seconds", "server_seconds"] {
+        let used = report["cpu"][who].as_f64().unwrap_or(0.0);
+        assert!(used < 0.1, "{who}: {text}");
+    }
+}
+
+#[test]
 fn an_open_loop_sends_by_the_clock_and_accounts_for_every_arrival() {
     let (_folder, launch) = launch();
     let server = launch.start();
@@ -379,6 +393,23 @@ fn a_ramp_tries_rates_until_one_is_not_held() {
         let (code, report, text) = load(&launch, &url(stub.address), &arguments);
         assert_eq!(code, 0, "{text}");
         let steps = report["ramp"]["steps"].as_array().unwrap().clone();
+        let number = |value: &Value| value.as_f64().unwrap();
+        // Counts are of all steps, rates of the highest that was held, or of the first.
+        let answered = steps
+            .iter()
+            .map(|step| number(&step["achieved"]) * 0.5)
+            .sum::<f64>();
+        assert!(
+            number(&report["requests"]["answered"]) >= answered - 1e-6,
+            "{text}"
+        );
+        let held = steps.iter().filter(|step| step["held"] == true);
+        let best = held.max_by(|one, other| number(&one["rate"]).total_cmp(&number(&other["rate"])));
+        let reached = number(&best.unwrap_or(&steps[0])["achieved"]);
+        assert!(
+            (number(&report["rate"]["requests_per_second"]) - reached).abs() < 1e-6,
+            "{text}"
+        );
         steps
             .iter()
             .map(|step| (step["rate"].as_f64().unwrap(), step["held"] == true))

@@ -196,8 +196,8 @@ impl Setup<'_> {
         let seconds = before.at.elapsed().as_secs_f64().max(f64::MIN_POSITIVE);
         let server_seconds = before.server_seconds.and_then(|before| {
             let after = probe::server_cpu(self.plan, self.address, self.secure.as_ref())?;
-            // A server that was started anew has used less than before; some tell it in steps of 10 ms.
-            Some(after - before).filter(|seconds| *seconds > 0.0)
+            // A server that was started anew has used less than before.
+            Some(after - before).filter(|seconds| *seconds >= 0.0)
         });
         let cpu = Cpu {
             generator_seconds,

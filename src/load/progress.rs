@@ -38,10 +38,14 @@ impl Progress {
     pub fn second(&self, last: &Tally, total: &Tally) {
         let at = |quantile| time(last.latency.value_at_quantile(quantile).min(last.latency.max()));
         let errors = total.errors_count();
+        // Eighty columns have no room to say the same twice.
+        let events = match last.events.acknowledged {
+            events if events == last.ok => String::new(),
+            events => format!("{} events/s, ", HumanCount(events)),
+        };
         self.0.set_message(format!(
-            "{} requests/s, {} events/s, p50 {} p99 {} p99.9 {}, {} errors",
+            "{} requests/s, {events}p50 {} p99 {} p99.9 {}, {} errors",
             HumanCount(last.ok),
-            HumanCount(last.events.acknowledged),
             at(0.5),
             at(0.99),
             at(0.999),

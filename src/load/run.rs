@@ -141,7 +141,11 @@ fn report(plan: &Plan, made: Made, circumstances: Circumstances) -> Report {
             events_per_second: a_second(best.total.events.acknowledged),
             bytes_per_second: a_second(best.total.body_bytes),
         },
-        cpu: made.cpu,
+        cpu: Cpu {
+            // Some tell it in steps of 10 ms, and then it may be none.
+            server_seconds: made.cpu.server_seconds.filter(|seconds| *seconds > 0.0),
+            ..made.cpu
+        },
         latency: Latency::of(&best.total.latency, counted_from),
         over_time: circumstances.over_time,
         errors: made.total.errors.clone(),

@@ -41,12 +41,17 @@ pub fn hint(error: &io::Error) -> &'static str {
         return "";
     };
     match why {
-        CertificateError::UnknownIssuer => "; --ca names a file with the certificates to trust",
+        CertificateError::NotValidForName
+        | CertificateError::NotValidForNameContext { .. }
+        | CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => "",
         // What `openssl req -x509` makes when nothing else is said.
         CertificateError::Other(_) if why.to_string().contains("CaUsedAsEndEntity") => {
             "; it is an authority's, which no server may use: made with `-addext basicConstraints=critical,CA:FALSE` it would do, or say --insecure"
         }
-        _ => "",
+        _ => "; --ca names a file with the certificates to trust",
     }
 }
 

@@ -301,8 +301,10 @@ impl Plot<'_> {
         html! {
             @if let Some((value, label)) = &self.chart.rule {
                 @let y = self.y(*value);
+                // Above the line, unless that is where the axis is named.
+                @let base = if y - self.top < LINE { y + 14.0 } else { y - 5.0 };
                 line .rule x1=(px(self.left)) x2=(px(self.left + self.width)) y1=(px(y)) y2=(px(y)) {}
-                text .note x=(px(self.left + 6.0)) y=(px(y - 5.0)) { (label) }
+                text .note x=(px(self.left + 6.0)) y=(px(base)) { (label) }
             }
         }
     }
@@ -448,6 +450,31 @@ mod tests {
             doubtful_from: None,
             tips: vec![(1.0, 2.0, "<tip>".into())],
         }
+    }
+
+    #[test]
+    fn a_rule_at_the_top_is_named_below_it() {
+        let mut chart = chart(&["0", "1"]);
+        let mut height = |value| {
+            chart.rule = Some((value, "the rule".into()));
+            let text = chart.svg(380.0, 280.0).into_string();
+            let of = |what: &str, name: &str| {
+                let element = text.split('<').find(|element| element.starts_with(what));
+                let behind = element.and_then(|element| element.split_once(name));
+                let number = behind.and_then(|(_, rest)| rest.split('"').next());
+                number
+                    .and_then(|number| number.parse::<f64>().ok())
+                    .expect("it has a height")
+            };
+            (
+                of("line class=\"rule\"", "y1=\""),
+                of("text class=\"note\"", " y=\""),
+            )
+        };
+        let (line, label) = height(5.0);
+        assert!(label < line);
+        let (line, label) = height(10.0);
+        assert!(label > line, "above it is the name of the axis");
     }
 
     #[test]

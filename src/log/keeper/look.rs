@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use super::hold::Unshipped;
 use super::stock::{self, Held};
@@ -38,7 +38,7 @@ impl Work {
         let (Some(packer), Some(compression)) = (&self.packer, self.policy.compression) else {
             return;
         };
-        let now = SystemTime::now();
+        let now = failpoint::clock();
         let is_due = |file: &&Held| {
             let age = now.duration_since(file.sealed).unwrap_or_default();
             // Where both are there it was due once, and is not finished.
@@ -117,7 +117,7 @@ impl Work {
         let surplus = self
             .policy
             .retention
-            .surplus(held, SystemTime::now(), |file| self.may_remove(file, known));
+            .surplus(held, failpoint::clock(), |file| self.may_remove(file, known));
         if let Some(forgetting) = &mut self.forgetting
             && surplus
                 .iter()
