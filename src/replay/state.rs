@@ -505,7 +505,7 @@ mod tests {
         let state = State::new("http://a/", &input());
         std::thread::scope(|scope| {
             let owner = scope.spawn(|| {
-                for _ in 0..3_000 {
+                for _ in 0..500 {
                     file.save(&state).unwrap();
                 }
             });
