@@ -264,6 +264,16 @@ fn check(nats: &Cluster, nodes: &mut [Node], seed: u64) {
     let deadline = Instant::now() + SETTLE;
     for node in nodes {
         node.books.check_log(&format!("seed {seed}, {}", node.name));
+        let losses = node
+            .story()
+            .matches("lost messages that it had acknowledged")
+            .count();
+        if losses > 0 {
+            eprintln!(
+                "{}: its stream had lost what it had acknowledged, {losses} times",
+                node.name
+            );
+        }
         let lines = log::lines(&node.launch.log());
         let shipped = loop {
             let messages = nats.messages(&node.stream());

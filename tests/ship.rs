@@ -278,6 +278,8 @@ fn certificate(folder: &Path, name: &str) -> [String; 2] {
     })
 }
 
+type Settings<'s> = &'s [(&'s str, &'s str)];
+
 #[test]
 fn servers_are_let_in_by_password_token_and_certificates_and_not_without() {
     let folder = tempfile::tempdir().unwrap();
@@ -287,7 +289,7 @@ fn servers_are_let_in_by_password_token_and_certificates_and_not_without() {
     let tls = format!("cert_file: {cert:?}, key_file: {key:?}");
     let ca = ("METRICS_NATS_CA", &**cert);
     // What the server asks for, what does not do, and what does.
-    let cases: [(String, &[(&str, &str)], &[(&str, &str)]); 5] = [
+    let cases: [(String, Settings, Settings); 5] = [
         (
             "authorization { user: eu, password: secret-1 }".to_owned(),
             &[("METRICS_NATS_USER", "eu"), ("METRICS_NATS_PASSWORD", "secret-2")],

@@ -59,7 +59,7 @@ pub struct Session<'s> {
 
 /// What comes from the task that reads a node's stream.
 enum Parcel {
-    Message(Message),
+    Message(Box<Message>),
     /// There has been nothing for a while; the number of the stream's last message.
     Quiet(u64),
     /// Why there are no more.
@@ -116,7 +116,7 @@ impl Session<'_> {
                     let mut next = parcel;
                     while let Some((node, parcel)) = next {
                         let done = match parcel {
-                            Parcel::Message(message) => work.take(taker, node, message).await,
+                            Parcel::Message(message) => work.take(taker, node, *message).await,
                             Parcel::Quiet(last) => work.catch_up(taker, node, last).await,
                             Parcel::Failed(error) => Err(error),
                         };
@@ -387,7 +387,7 @@ async fn pull(
     };
     loop {
         let parcel = match timeout(QUIET_AFTER, messages.next()).await {
-            Ok(Some(Ok(message))) => Parcel::Message(message),
+            Ok(Some(Ok(message))) => Parcel::Message(Box::new(message)),
             Ok(Some(Err(error))) => failed(&error),
             Ok(None) => Parcel::Failed(format!("the stream of {node} is not given out any more")),
             Err(_) => match stream.get_info().await {
