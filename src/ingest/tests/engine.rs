@@ -269,7 +269,10 @@ fn another_chunk_is_there_before_somebody_waits_for_it() {
     let engine = open(&roomy);
     let first = engine.view().journal_bytes().1;
     let mut producer = engine.entrance().producer();
-    assert!(producer.try_reserve(CHUNK_BYTES * 3 / 4), "the first chunk is enough");
+    assert!(
+        producer.try_reserve(CHUNK_BYTES * 3 / 4),
+        "the first chunk is enough"
+    );
     until(|| engine.view().journal_bytes().1 > first);
     drop(producer);
     assert_eq!(close(engine), Outcome::Clean);
