@@ -14,6 +14,8 @@ use common::nats::{Cluster, Message};
 use common::server::{Launch, Server};
 
 const STREAM: &str = "metrics-a";
+/// So many frames of a connection go one by one in any case.
+const CAREFUL: u64 = 32;
 const PACKED: [(&str, &str); 1] = [("METRICS_SHIP_PACK", "on")];
 
 struct Late {
@@ -25,8 +27,8 @@ struct Late {
 }
 
 impl Late {
-    /// A server that ships by way of a detour, with something in the stream and nothing under way.
-    fn start(settings: &[(&str, &str)]) -> (Late, Server) {
+    /// A server that ships by way of a detour, with so many messages in the stream and nothing under way.
+    fn start(settings: &[(&str, &str)], messages: u64) -> (Late, Server) {
         let folder = tempfile::tempdir().unwrap();
         let nats = Cluster::start(folder.path(), 1);
         let detour = Detour::start(nats.address(0));
@@ -39,8 +41,10 @@ impl Late {
             launch,
             posted: 0,
         };
-        late.post(&server, 100);
-        late.await_all(&server);
+        for _ in 0..messages {
+            late.post(&server, 1);
+            late.await_all(&server);
+        }
         late.detour.hold();
         (late, server)
     }
@@ -90,7 +94,7 @@ fn launch(folder: &Path, url: &str, settings: &[(&str, &str)]) -> Launch {
 
 #[test]
 fn a_shorter_frame_that_begins_where_ours_does_is_not_taken_for_ours() {
-    let (mut late, server) = Late::start(&PACKED);
+    let (mut late, server) = Late::start(&PACKED, 1);
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     late.post(&server, 70);
@@ -107,7 +111,7 @@ fn a_shorter_frame_that_begins_where_ours_does_is_not_taken_for_ours() {
 
 #[test]
 fn what_was_sent_behind_a_frame_that_became_a_longer_one_is_not_taken() {
-    let (mut late, server) = Late::start(&PACKED);
+    let (mut late, server) = Late::start(&PACKED, CAREFUL + 1);
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     late.post(&server, 70);
@@ -128,7 +132,7 @@ fn what_was_sent_behind_a_frame_that_became_a_longer_one_is_not_taken() {
 
 #[test]
 fn a_new_process_sends_nothing_behind_a_frame_that_the_one_before_may_have_cut_shorter() {
-    let (mut late, server) = Late::start(&PACKED);
+    let (mut late, server) = Late::start(&PACKED, 1);
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     // Several frames' worth more.
@@ -151,10 +155,13 @@ fn a_new_process_sends_nothing_behind_a_frame_that_the_one_before_may_have_cut_s
 #[test]
 fn what_comes_in_when_its_ids_are_forgotten_is_refused_by_its_numbers() {
     let window = Duration::from_millis(100);
-    let (mut late, server) = Late::start(&[
-        ("METRICS_SHIP_DUPLICATES", "100ms"),
-        ("METRICS_SHIP_INFLIGHT", "20"),
-    ]);
+    let (mut late, server) = Late::start(
+        &[
+            ("METRICS_SHIP_DUPLICATES", "100ms"),
+            ("METRICS_SHIP_INFLIGHT", "20"),
+        ],
+        1,
+    );
     late.post(&server, 50);
     let first = late.detour.await_held(None);
     assert_eq!(
