@@ -49,6 +49,7 @@ pub mod journal;
 pub mod latency;
 mod left;
 mod numbered;
+mod pace;
 mod preface;
 mod primitives;
 mod producer;

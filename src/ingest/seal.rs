@@ -1,7 +1,7 @@
 //! Sealing the live file, on the writer thread and between two batches.
 //!
 //! ```text
-//! due → sync while writing goes on → last batch → sync of the little that is left, and rest → rename, new file in place
+//! due → sync, and room in the journal, while writing goes on → last batch → sync of the little that is left, and rest → rename, new file in place
 //!     → summary to the keeper → next batch
 //! ```
 //!
@@ -25,6 +25,8 @@ use crate::log::segment::SegmentId;
 /// long, up to 8 s, as a disk that always takes so long gets its files sealed, too.
 const SYNC_GRACE: Duration = Duration::from_secs(1);
 const DOUBLINGS_MAX: u32 = 3;
+/// How long a file that should be sealed goes on at the most, so that the journal grows for the rest.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is tried to begin another file.
@@ -62,9 +64,10 @@ impl Writer {
         }
         // Also where it is due for its size: whether anything comes or not, it is looked at again.
         self.shared.rotation.request();
-        if !self.sync_thread.is_near() {
+        if !self.sync_thread.is_near() || !self.has_room_for(policy.rest) {
             return;
         }
+        self.room_sought = None;
         match self.seal(policy.rest) {
             Sealing::Done => self.shared.rotation.done(),
             Sealing::PutOff => {
@@ -76,6 +79,21 @@ impl Writer {
             }
             Sealing::Stopping => {}
         }
+    }
+
+    /// Whether the journal can take in what is expected to come during a rest. If not, it is asked to grow, and the file goes on
+    /// meanwhile: in the rest itself everybody would wait for each chunk. Not for ever: the disk may be full, or the bound near.
+    fn has_room_for(&mut self, rest: Duration) -> bool {
+        let needed = self.pace.blocks_in(rest);
+        let shared = &self.shared;
+        if shared.space.free() >= needed || !shared.journal.can_grow() {
+            return true;
+        }
+        if self.room_sought.get_or_insert_with(Instant::now).elapsed() >= ROOM_WAIT_MAX {
+            return true;
+        }
+        shared.growth.demand();
+        false
     }
 
     fn is_file_well(&self) -> bool {

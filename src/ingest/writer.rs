@@ -21,6 +21,7 @@ use super::frame::Frame;
 use super::header::Placement;
 use super::herald::Waiter;
 use super::numbered::number;
+use super::pace::Pace;
 use super::sync_thread::SyncThread;
 use super::{Level, Shared};
 use crate::failpoint;
@@ -48,6 +49,9 @@ pub(super) struct Writer {
     pub(super) not_before: Option<Instant>,
     /// How often in a row that was so.
     pub(super) put_off: u32,
+    /// Since when it would be sealed if the journal had room for the rest.
+    pub(super) room_sought: Option<Instant>,
+    pub(super) pace: Pace,
     pub(super) sync_thread: Arc<SyncThread>,
     pub(super) keeper: Arc<Keeper>,
     /// Events in the log.
@@ -80,6 +84,8 @@ impl Writer {
             since,
             not_before: None,
             put_off: 0,
+            room_sought: None,
+            pace: Pace::new(),
             sync_thread,
             keeper,
             sequence: 0,
@@ -189,6 +195,8 @@ impl Writer {
         self.tell_waiters(first_sequence);
         self.sync_thread
             .published(self.live.file(), self.live.length(), checksum);
+        self.pace
+            .passed(self.batch.iter().map(Frame::blocks).sum(), began);
         shared.space.give_back(self.batch.drain(..).flat_map(|frame| {
             region.header(frame.head()).free();
             failpoint::hit("publish.freed");

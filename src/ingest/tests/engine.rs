@@ -10,7 +10,7 @@ use super::super::doorbell::Doorbell;
 use super::super::herald::Herald;
 use super::super::journal::CHUNK_BYTES;
 use super::super::space::Space;
-use super::super::{Engine, EngineConfig, Level, OTHER, OpenError, Outcome, Refused, View};
+use super::super::{Engine, EngineConfig, Level, OTHER, OpenError, Outcome, Refused, RotationPolicy, View};
 use super::{PATIENCE, body, config, line_of, lines_of, split, store, until};
 use crate::event::Lines;
 use crate::log::fs::OsFs;
@@ -275,6 +275,31 @@ fn another_chunk_is_there_before_somebody_waits_for_it() {
     );
     until(|| engine.view().journal_bytes().1 > first);
     drop(producer);
+    assert_eq!(close(engine), Outcome::Clean);
+}
+
+#[test]
+fn the_journal_has_room_for_what_comes_while_the_writer_rests() {
+    let directory = tempfile::tempdir().unwrap();
+    let calm = config(directory.path());
+    let restful = EngineConfig {
+        journal_bytes_max: 32 << 20,
+        rotation: RotationPolicy {
+            rest: PATIENCE,
+            ..calm.rotation
+        },
+        ..calm
+    };
+    let engine = open(&restful);
+    let first = engine.view().journal_bytes().1;
+    let begun = Instant::now();
+    // A frame at a time never needs more than its own block. How many of them pass in a rest is known after a while.
+    while begun.elapsed() < Duration::from_millis(500) {
+        commit(&engine, &mut line_of(1, 1, 0), Level::Written);
+    }
+    assert_eq!(engine.view().journal_bytes().1, first);
+    engine.rotate();
+    until(|| engine.view().journal_bytes().1 > first);
     assert_eq!(close(engine), Outcome::Clean);
 }
 
