@@ -1,6 +1,6 @@
 //! `floodgate load compare`: runs of a load test side by side.
 //!
-//! A subcommand of `load`: [`command`] is to be added to it and [`run`] called for `compare`; likewise `show` of `load_show`.
+//! A subcommand of `load`, as `show` is.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

@@ -67,7 +67,6 @@ impl Writer {
         if !self.sync_thread.is_near() || !self.has_room_for(policy.rest) {
             return;
         }
-        self.room_sought = None;
         match self.seal(policy.rest) {
             Sealing::Done => self.shared.rotation.done(),
             Sealing::PutOff => {
@@ -86,10 +85,9 @@ impl Writer {
     fn has_room_for(&mut self, rest: Duration) -> bool {
         let needed = self.pace.blocks_in(rest);
         let shared = &self.shared;
-        if shared.space.free() >= needed || !shared.journal.can_grow() {
-            return true;
-        }
-        if self.room_sought.get_or_insert_with(Instant::now).elapsed() >= ROOM_WAIT_MAX {
+        let has_room = shared.space.free() >= needed || !shared.journal.can_grow();
+        if has_room || self.room_sought.get_or_insert_with(Instant::now).elapsed() >= ROOM_WAIT_MAX {
+            self.room_sought = None;
             return true;
         }
         shared.growth.demand();

@@ -336,26 +336,19 @@ fn times(label: &str, scale: Scale) -> Axis {
         below if below < 1e6 => format!("{} ms", short(micros / 1e3)),
         _ => format!("{} s", short(micros / 1e6)),
     };
-    Axis {
-        label: label.into(),
-        scale,
-        ticks: scale
-            .ticks()
-            .into_iter()
-            .map(|micros| (micros, tick(micros)))
-            .collect(),
-    }
+    axis(label, scale, tick)
 }
 
 fn numbers(label: &str, scale: Scale) -> Axis {
+    axis(label, scale, short)
+}
+
+fn axis(label: &str, scale: Scale, tick: impl Fn(f64) -> String) -> Axis {
+    let ticks = scale.ticks().into_iter().map(|value| (value, tick(value)));
     Axis {
         label: label.into(),
         scale,
-        ticks: scale
-            .ticks()
-            .into_iter()
-            .map(|number| (number, short(number)))
-            .collect(),
+        ticks: ticks.collect(),
     }
 }
 
