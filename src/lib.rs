@@ -27,6 +27,7 @@
 #![deny(rustdoc::broken_intra_doc_links)]
 
 pub mod api;
+mod background;
 pub mod cli;
 pub mod config;
 pub mod event;

@@ -24,6 +24,7 @@ use super::tip::Tip;
 use super::vitals::{Monitor, Vitals};
 use super::writer::Writer;
 use super::{Counters, EngineConfig, Producer, Recent, Shared, Status};
+use crate::background;
 use crate::log::catalog::Catalog;
 use crate::log::cursor::Position;
 use crate::log::fs::{Fs, OsFs};
@@ -195,7 +196,7 @@ impl Engine {
                 let (fs, sync_thread) = (Arc::clone(&fs), Arc::clone(&sync_thread));
                 move || clock.look_around(&*fs, &sync_thread)
             },
-            &|name, body| thread(name, body),
+            &|name, body| background_thread(name, body),
         )
         .map_err(OpenError::Archive)?;
         let keeper = Arc::new(keeper);
@@ -215,7 +216,7 @@ impl Engine {
             writer: thread("floodgate-write", move || writer.run()),
             syncer: thread("floodgate-sync", move || synced.run(&for_syncer)),
             timekeeper: thread("floodgate-time", move || herald.keep_time()),
-            grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
+            grower: background_thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
             keeper,
             keeping,
             shared,
@@ -471,6 +472,17 @@ fn journal_error(config: &EngineConfig, error: io::Error) -> OpenError {
         ),
         Place::Memory => OpenError::Io("make the journal in memory".into(), error),
     }
+}
+
+/// Starts a thread that gives way to those that take events in.
+fn background_thread<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    thread(name, || {
+        background::enter();
+        body()
+    })
 }
 
 /// Starts a thread of the engine. If one of them panics, the process ends: without the writer nothing would be published

@@ -32,6 +32,9 @@ use crate::log::keeper::Keeper;
 
 /// Slices a `writev` takes at the most (`IOV_MAX` of Linux).
 const SLICES_MAX: usize = 1024;
+/// A batch is full with the first frame that brings it to so many slices: a quarter of a millisecond of work, about, for which
+/// a worker of the same core waits.
+const BATCH_SLICES: usize = 256;
 /// First and longest pause before a failed write is tried again.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How often a writer that waits for the disk looks whether it is to give up.
@@ -135,13 +138,14 @@ impl Writer {
         // Taken first: whatever was committed before one of them came is in the ring by now.
         let barriers: Vec<Arc<Waiter>> = std::iter::from_fn(|| shared.barriers.pop()).collect();
         let mut left = shared.ring.len();
+        let mut behind = left;
         let published = left > 0;
         while left > 0 {
             if shared.giving_up.load(Ordering::Relaxed) {
                 return Err(GaveUp);
             }
             let mut slices = 0;
-            while left > 0 && slices < SLICES_MAX {
+            while left > 0 && slices < BATCH_SLICES {
                 let Some(frame) = shared.ring.pop() else { break };
                 slices += frame.blocks();
                 left -= 1;
@@ -152,6 +156,13 @@ impl Writer {
             }
             self.publish_batch()?;
             self.seal_if_due();
+            // One that catches up gives way to a worker of its core, as long as it comes nearer to the end: where events come
+            // faster than that, nobody is served by a longer ring.
+            let behind_now = shared.ring.len();
+            if left > 0 && behind_now < behind {
+                behind = behind_now;
+                std::thread::yield_now();
+            }
         }
         if shared.space.free() < shared.journal.region().minted() as usize / 4 {
             shared.growth.demand();

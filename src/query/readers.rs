@@ -35,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::background;
 use crate::ingest::{Herald, View};
 
 /// How much longer than its limit work is waited for: it ends itself, unless a call into the file system hangs.
@@ -105,14 +106,17 @@ impl Limit {
         }
     }
 
-    /// Whether the work may go on.
+    /// Whether the work may go on. To be asked often: who takes events in on the same core comes in between.
     ///
     /// # Errors
     /// [`Stop`].
     pub fn look(&self) -> Result<(), Stop> {
         match self.is_given_up() || Instant::now() >= self.deadline {
             true => Err(Stop::Late),
-            false => Ok(()),
+            false => {
+                std::thread::yield_now();
+                Ok(())
+            }
         }
     }
 
@@ -297,6 +301,7 @@ impl Pool {
 
     /// A thread's body: its own lane first, then those of quicker work.
     fn serve(&self, lane: usize) {
+        background::enter();
         let mut queues = lock(&self.queues);
         loop {
             let mut lanes = std::iter::once(lane).chain(0..lane);

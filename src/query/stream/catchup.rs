@@ -11,13 +11,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use rustix::process::setpriority_process;
-
 use super::chunk::{Builder, Chunk};
 use super::filter::{Filter, Passing};
 use super::hub::Found;
 use super::shelf::Shelf;
 use super::{Opened, Shared, TURN_BYTES};
+use crate::background;
 use crate::event::facts_of_line;
 use crate::log::cursor::{Cursor, CursorError, Notice, Position, Start, Step};
 
@@ -36,9 +35,6 @@ const KEPT_FOR: Duration = Duration::from_secs(5);
 /// The pause where there is no more to read, and yet the feeder is not there: somebody has laid hands on the live file, and
 /// that takes seconds to show.
 const NO_PROGRESS: Duration = Duration::from_millis(10);
-
-/// The readers' priority: they get what others leave, and a tenth of a processor if these leave nothing.
-const NICE: i32 = 10;
 
 /// Something to be read.
 pub(super) enum Job {
@@ -160,8 +156,7 @@ impl Jobs {
 
 /// A thread's body.
 pub(super) fn run(shared: &Shared) {
-    // Who is behind can wait for those who store events and those who keep up. (On Linux this is the thread's own.)
-    setpriority_process(None, NICE).ok();
+    background::enter();
     while let Some(job) = shared.jobs.next(shared) {
         match job {
             Job::Open { at, filter, opened } => {

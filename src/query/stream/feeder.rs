@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::chunk::{Builder, Chunk};
 use super::filter::Filter;
 use super::{CHUNK_BYTES, RING_BYTES_MAX, Shared};
+use crate::background;
 use crate::ingest::End;
 use crate::log::cursor::{Cursor, CursorError, Notice, Start, Step};
 
@@ -33,6 +34,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The thread's body.
 pub(super) fn run(shared: &Shared) {
+    background::enter();
     shared.view.follow();
     while let Some(start) = await_subscribers(shared) {
         if let Err(error) = follow(shared, start) {
@@ -141,6 +143,8 @@ impl Feed {
                         bytes += builder.bytes();
                         let full = std::mem::replace(&mut builder, Builder::new(line.at, seq, ROOM_BYTES));
                         chunks.push(Arc::new(full.finish()));
+                        // After a rest of the writer there is much at once.
+                        std::thread::yield_now();
                     }
                     builder.push(&line, &self.all);
                     if bytes + builder.bytes() >= BATCH_BYTES {

@@ -52,8 +52,6 @@ const PART_BYTES: usize = 8 << 20;
 /// The first pause after a failure, and the longest.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// How far the thread steps back behind those that take events.
-const NICENESS: i32 = 10;
 
 /// How the archive is doing: stored by the keeper and its helper, loaded by health.
 #[derive(Debug, Default)]
@@ -196,8 +194,6 @@ impl Archivist {
         mut jobs: UnboundedReceiver<Job>,
         done: impl Fn(Arc<Segment>, Result<Mark, UploadError>),
     ) {
-        // On Linux this is of the calling thread alone.
-        rustix::process::nice(NICENESS).ok();
         // Waiting within the runtime keeps the client's connections in order meanwhile.
         while let Ok(Some(job)) = self.ask(async { Ok(jobs.recv().await) }) {
             let result = self.upload_in_the_end(&job);
