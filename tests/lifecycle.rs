@@ -144,6 +144,45 @@ fn a_stop_gives_up_on_a_request_that_never_ends() {
     server.wait();
 }
 
+/// Scheduling policy and niceness of the server's threads, by their names; the kernel knows 15 bytes of each.
+fn ranks(server: &common::server::Server) -> Vec<(String, [i32; 2])> {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+    let of = |stat: String| {
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        // The fields 41 and 19 of proc_pid_stat(5); the third is the first of these.
+        let rank = [38, 16].map(|field| fields[field].parse().unwrap());
+        Some((name.to_owned(), rank))
+    };
+    stats.filter_map(of).collect()
+}
+
+#[test]
+fn what_reads_or_tidies_gives_way_to_what_takes_events_in() {
+    let (_folder, launch) = folder();
+    let server = launch.set("METRICS_COMPRESS_AFTER", "1h").start();
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let (usual, background, idle) = ([0, own], [0, (own + 10).min(19)], 5);
+    let all_are = |name: &str, holds: &dyn Fn([i32; 2]) -> bool| {
+        let threads = ranks(&server);
+        let name = format!("floodgate-{name}");
+        let mut found = threads.iter().filter(|thread| thread.0 == name).peekable();
+        found.peek().is_some() && found.all(|thread| holds(thread.1))
+    };
+    for name in ["read", "catch", "feed", "keep", "grow"] {
+        await_true(&format!("{name} to give way"), || {
+            all_are(name, &|rank| rank == background)
+        });
+    }
+    await_true("pack to give way", || {
+        all_are("pack", &|[policy, _]| policy == idle)
+    });
+    for name in ["write", "sync", "time"] {
+        assert!(all_are(name, &|rank| rank == usual), "{:?}", ranks(&server));
+    }
+}
+
 #[test]
 fn a_bad_setting_ends_the_start_with_its_name_and_its_value() {
     let bad = [

@@ -158,9 +158,9 @@ impl Writer {
             self.seal_if_due();
             // One that catches up gives way to a worker of its core, as long as it comes nearer to the end: where events come
             // faster than that, nobody is served by a longer ring.
-            let behind_now = shared.ring.len();
-            if left > 0 && behind_now < behind {
-                behind = behind_now;
+            let still_behind = shared.ring.len();
+            if left > 0 && still_behind < behind {
+                behind = still_behind;
                 std::thread::yield_now();
             }
         }

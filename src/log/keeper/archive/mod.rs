@@ -15,7 +15,7 @@
 //! nothing is noted any more (a mark that is damaged) the key of the other layout is asked for, too.
 //! Parts of an upload that was cut off are removed by the name that was noted before the first of them.
 //!
-//! **Owner.** The thread `floodgate-arch`, somewhat below the usual priority, with a runtime for the client of its own.
+//! **Owner.** The thread `floodgate-arch` with a runtime for the client of its own.
 //!
 //! **Bounds.** One file at a time, 8 MiB at a time.
 //!
