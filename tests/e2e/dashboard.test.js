@@ -1,17 +1,10 @@
 // The dashboard in a browser: what it shows when events come, and what its controls do.
 
 import assert from "node:assert/strict";
-import {after, afterEach, before, test} from "node:test";
-import {Stage, browser, charted, count, events, rows, screenshot, text, until, visits} from "./support.js";
+import {test} from "node:test";
+import {charted, count, events, rows, screenshot, staged, text, until, visits} from "./support.js";
 
-let chromium, stage;
-
-before(async () => {
-  chromium = await browser();
-  stage = new Stage(chromium);
-});
-after(() => chromium.close());
-afterEach(() => stage.clear());
+const stage = staged();
 
 test("an empty log is explained, and figures change when events arrive", async () => {
   const server = await stage.serve();

@@ -1,17 +1,10 @@
 // The dashboard of a fleet: the choice of a node, and what it is applied to.
 
 import assert from "node:assert/strict";
-import {after, afterEach, before, test} from "node:test";
-import {Stage, browser, charted, count, events, rows, screenshot, text, until} from "./support.js";
+import {test} from "node:test";
+import {charted, count, events, rows, screenshot, staged, text, until} from "./support.js";
 
-let chromium, stage;
-
-before(async () => {
-  chromium = await browser();
-  stage = new Stage(chromium);
-});
-after(() => chromium.close());
-afterEach(() => stage.clear());
+const stage = staged();
 
 /** A fleet of three: eu-1 and eu-2 have page views and orders, us-1 has searches. */
 async function fleet() {

@@ -1,18 +1,11 @@
 // The dashboard as a page: its colours, its size, its keys, and how it behaves when the server goes away or asks for a key.
 
 import assert from "node:assert/strict";
-import {after, afterEach, before, test} from "node:test";
-import {Stage, browser, charted, count, events, open, rows, screenshot, text, until, visits} from "./support.js";
+import {test} from "node:test";
+import {charted, count, events, open, rows, screenshot, staged, text, until, visits} from "./support.js";
 
 const READ_KEY = "read0123456789abcdef";
-let chromium, stage;
-
-before(async () => {
-  chromium = await browser();
-  stage = new Stage(chromium);
-});
-after(() => chromium.close());
-afterEach(() => stage.clear());
+const stage = staged();
 
 test("light and dark are the system's until one is chosen, which is kept", async () => {
   const server = await stage.serve();
@@ -177,7 +170,7 @@ test("an EventSource whose place is not in the log is told of a gap and goes on"
 test("the description of the API is a page that shows its endpoints, by its own files alone", async () => {
   const server = await stage.serve();
   for (const [name, options] of [["docs", {}], ["docs-dark", {colorScheme: "dark"}], ["docs-narrow", {viewport: {width: 375, height: 800}}]]) {
-    const {page, context, seen} = await open(chromium, `${server.url}/docs`, options);
+    const {page, context, seen} = await open(stage.browser, `${server.url}/docs`, options);
     await page.locator("article").first().waitFor();
     const description = await server.get("/openapi.json");
     const operations = Object.values(description.paths).flatMap(path => Object.keys(path));

@@ -3,18 +3,11 @@
 import assert from "node:assert/strict";
 import {spawnSync} from "node:child_process";
 import {join} from "node:path";
-import {after, afterEach, before, test} from "node:test";
+import {test} from "node:test";
 import {pathToFileURL} from "node:url";
-import {Stage, browser, open, screenshot} from "./support.js";
+import {open, screenshot, staged} from "./support.js";
 
-let chromium, stage;
-
-before(async () => {
-  chromium = await browser();
-  stage = new Stage(chromium);
-});
-after(() => chromium.close());
-afterEach(() => stage.clear());
+const stage = staged();
 
 const colours = page => page.evaluate(() => [document.body, document.querySelector("h1")].map(element => getComputedStyle(element)).map(({backgroundColor, color}) => ({backgroundColor, color})));
 
@@ -25,7 +18,7 @@ test("the page of a load test is whole, asks for nothing, and can be read on a s
   const {status, stderr} = spawnSync(process.env.FLOODGATE_BINARY, ramp, {encoding: "utf8"});
   assert.equal(status, 0, stderr);
   for (const [name, options] of [["report", {}], ["report-dark", {colorScheme: "dark"}], ["report-narrow", {viewport: {width: 360, height: 780}}]]) {
-    const {page, context, seen} = await open(chromium, pathToFileURL(file).href, options);
+    const {page, context, seen} = await open(stage.browser, pathToFileURL(file).href, options);
     assert.deepEqual(await page.locator("h2").allInnerTexts().then(titles => titles.filter(title => title !== "Over time")), ["Latency", "Ramp", "Circumstances"]);
     const size = await page.evaluate(() => ({page: document.documentElement.scrollWidth, window: innerWidth, tables: [...document.querySelectorAll(".scroll")].map(({scrollWidth, clientWidth}) => scrollWidth - clientWidth)}));
     assert.ok(size.page <= size.window, `${name}: the page is ${size.page} wide`);
@@ -36,7 +29,7 @@ test("the page of a load test is whole, asks for nothing, and can be read on a s
     assert.deepEqual(seen.requests, [pathToFileURL(file).href]);
     await context.close();
   }
-  const {page, context} = await open(chromium, pathToFileURL(file).href, {colorScheme: "dark"});
+  const {page, context} = await open(stage.browser, pathToFileURL(file).href, {colorScheme: "dark"});
   const [body, title] = await colours(page);
   await page.emulateMedia({media: "print", colorScheme: "dark"});
   const [paper, ink] = await colours(page);

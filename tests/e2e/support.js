@@ -5,6 +5,7 @@ import {existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync} from "node:fs"
 import {createServer} from "node:http";
 import {tmpdir} from "node:os";
 import {join} from "node:path";
+import {after, afterEach, before} from "node:test";
 import {load} from "./packages.js";
 
 /** How long anything may take before a test calls it hung; no measure of speed. */
@@ -177,13 +178,9 @@ export const charted = page => page.locator("#chart").getAttribute("data-total")
 export const rows = page => page.locator("#tail > li > button");
 
 /** Servers, of NATS too, and tabs of one test, which `clear` ends. */
-export class Stage {
+class Stage {
   #servers = [];
   #tabs = [];
-
-  constructor(browser) {
-    this.browser = browser;
-  }
 
   async serve(settings) {
     const server = await Server.start(settings);
@@ -212,6 +209,17 @@ export class Stage {
     await Promise.all(this.#tabs.splice(0).map(({context}) => context.close()));
     await Promise.all(this.#servers.splice(0).map(server => server.remove()));
   }
+}
+
+/** A stage for the tests of a file: its browser is there before the first of them, and after each it is cleared. */
+export function staged() {
+  const stage = new Stage();
+  before(async () => {
+    stage.browser = await browser();
+  });
+  after(() => stage.browser.close());
+  afterEach(() => stage.clear());
+  return stage;
 }
 
 /** Four hundred visitors on their way through a shop, B a good deal better than A; a few of each event now, the rest before. */
