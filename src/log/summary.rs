@@ -199,7 +199,7 @@ impl Tally {
             }
             for (counts, mut minutes) in counts.iter_mut().zip(minutes) {
                 minutes.sort_unstable();
-                counts.minutes = Some(minutes);
+                counts.minutes = Some(minutes.into());
             }
         }
         Summary {
@@ -279,7 +279,7 @@ pub struct NameCounts {
     /// How many in which minute (from the Unix epoch; `null` for those without a time that could be read), in order.
     /// Missing where there were too many to keep: then the file has to be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub minutes: Option<Vec<(Option<i64>, u64)>>,
+    pub minutes: Option<Box<[(Option<i64>, u64)]>>,
 }
 
 impl NameCounts {
@@ -409,8 +409,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                (&b"view"[..], 3, vec![(None, 1), (Some(1), 2)]),
-                (b"a\\\"", 1, vec![(Some(-1), 1)]),
+                (&b"view"[..], 3, vec![(None, 1), (Some(1), 2)].into()),
+                (b"a\\\"", 1, vec![(Some(-1), 1)].into()),
             ]
         );
     }

@@ -388,7 +388,7 @@ type Counts = (u64, Option<BTreeMap<Option<i64>, u64>>);
 
 /// The first name whose events are not as many as the summary says.
 fn wrong_counts(stored: &Summary, found: &Summary) -> Option<String> {
-    let minutes = |minutes: &Option<Vec<(Option<i64>, u64)>>| -> Option<BTreeMap<Option<i64>, u64>> {
+    let minutes = |minutes: &Option<Box<[(Option<i64>, u64)]>>| -> Option<BTreeMap<Option<i64>, u64>> {
         minutes.as_ref().map(|minutes| minutes.iter().copied().collect())
     };
     let said: BTreeMap<&[u8], Counts> = stored
