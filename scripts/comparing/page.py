@@ -52,10 +52,11 @@ def throughput(shape, found):
     rows = [(PEERS[name][0], [(class_of(name), *cost)]) for name, cost in costs.items()]
     (PLOTS / f"{shape}.svg").write_text(plot.dots(f"CPU time of the server, an event; {what}", "µs", rows))
     rounds = len(next(iter(measured.values())))
-    note = (f"\nRatio to {PEERS[base][0]}. Median of {rounds} {'round' if rounds == 1 else 'rounds'}. Where the server's core is "
-            "well below 100 %, something else was the bound (the load's core, another program, the disk), and the rate is not the server's "
-            "highest. Peak memory is VmHWM, mapped files included: of Floodgate's it is mostly the journal, which grows while the "
-            "log rests before it is sealed, and shrinks later.\n")
+    bound = ("The rate is the load's: here servers are compared that are all as busy as their events make them." if shape == "paced" else
+             "Where the server's core is well below 100 %, something else was the bound (the load's core, another program, the disk), and "
+             "the rate is not the server's highest.")
+    note = (f"\nRatio to {PEERS[base][0]}. Median of {rounds} {'round' if rounds == 1 else 'rounds'}. {bound} Peak memory is VmHWM, mapped "
+            "files included: of Floodgate's it is mostly the journal, which grows while the log rests before it is sealed, and shrinks later.\n")
     return "\n".join(lines) + "\n" + note + "\n"
 
 

@@ -9,6 +9,8 @@ from measuring import BATCH_PATH, EVENT_PATH, ROOT, TARGET, Server, event
 PEERS_DIRECTORY = ROOT / "benches/peers"
 BUILD = TARGET / "compare"
 BATCH_EVENTS, PIPELINE = 1000, 16
+# Of the shape `paced`, requests a second: what all but the slowest take, at every level of acknowledgement.
+PACED_RATE = 30_000
 NGINX = """
 daemon off; worker_processes 1; pid %(directory)s/pid; error_log /dev/null;
 events { worker_connections 1024; }
@@ -44,6 +46,7 @@ YARDSTICK = "minihttp"
 SHAPES = {
     # name: (what, path, body of the peers that take another one, requests in a write, events in a request, peers that have it)
     "single": ("an event a request", EVENT_PATH, event(7), {}, 1, 1, list(PEERS)),
+    "paced": (f"an event a request, {PACED_RATE:,} a second", EVENT_PATH, event(7), {}, 1, 1, [name for name in PEERS if name != "fastapi"]),
     "pipelined": (f"pipelined by {PIPELINE}", EVENT_PATH, event(7), {}, PIPELINE, 1, list(PEERS)),
     # nginx would not look at the body, and the yardstick's buffer is smaller than it.
     "batch": (f"{BATCH_EVENTS:,} events a request", BATCH_PATH, LINES, {"fastapi": ARRAY}, 1, BATCH_EVENTS,
