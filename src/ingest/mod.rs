@@ -42,6 +42,7 @@ mod doorbell;
 mod doubt;
 mod engine;
 mod frame;
+mod gathered;
 mod growth;
 pub mod header;
 mod herald;

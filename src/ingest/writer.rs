@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::blocks::Region;
 use super::cut::Live;
 use super::frame::Frame;
+use super::gathered::Gathered;
 use super::header::Placement;
 use super::herald::Waiter;
 use super::numbered::number;
@@ -63,6 +64,8 @@ pub(super) struct Writer {
     /// Kept for its allocation; empty between publications.
     slices: Vec<IoSlice<'static>>,
     name_scratch: Vec<u8>,
+    /// Empty between publications.
+    gathered: Gathered,
     /// The batch's lines with their numbers; empty where they are stored without.
     numbered: Vec<u8>,
 }
@@ -95,6 +98,7 @@ impl Writer {
             batch: vec![],
             slices: vec![],
             name_scratch: vec![],
+            gathered: Gathered::default(),
             numbered: vec![],
         }
     }
@@ -298,12 +302,16 @@ impl Writer {
         stored(region, &self.batch, &self.numbered, 0).for_each(|piece| tally.append(piece));
         // From here on readers of lifetime counts wait, so that these agree with the window.
         let mut window = shared.recent.lock();
+        let mut count = |name: &[u8], minute, count| {
+            shared.counters.add(name, count);
+            tally.add_events(name, Some(minute), count);
+        };
         for frame in &self.batch {
-            frame.for_each_name(region, &mut self.name_scratch, |name, minute, count| {
-                shared.counters.add(name, count);
-                tally.add_events(name, Some(minute), count);
+            frame.for_each_name(region, &mut self.name_scratch, |name, minute, events| {
+                self.gathered.add(name, minute, events, &mut count);
             });
         }
+        self.gathered.drain(count);
         let checksum = tally.checksum();
         drop(live);
         let mut skip = lines.saturating_sub(shared.recent.capacity());
