@@ -269,6 +269,9 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// How many events in which minute (from the Unix epoch; `None` for those without a time that could be read), in order.
+pub type ByMinute = Box<[(Option<i64>, u64)]>;
+
 /// The events of one name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NameCounts {
@@ -276,10 +279,9 @@ pub struct NameCounts {
     event: Box<RawValue>,
     /// How many.
     pub total: u64,
-    /// How many in which minute (from the Unix epoch; `null` for those without a time that could be read), in order.
-    /// Missing where there were too many to keep: then the file has to be read.
+    /// The same by minute. Missing where there were too many to keep: then the file has to be read.
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub minutes: Option<Box<[(Option<i64>, u64)]>>,
+    pub minutes: Option<ByMinute>,
 }
 
 impl NameCounts {

@@ -11,7 +11,7 @@ use super::line::{self, Kind};
 use crate::log::cursor::{Cursor, CursorError, Line, Notice, Step};
 use crate::log::fs::{Fs, OsFs};
 use crate::log::segment::{Family, Parts, SegmentId};
-use crate::log::summary::{OTHER, Summary, Tally};
+use crate::log::summary::{ByMinute, OTHER, Summary, Tally};
 
 /// Findings kept of a file; the rest are counted.
 pub const FINDINGS_MAX: usize = 20;
@@ -388,7 +388,7 @@ type Counts = (u64, Option<BTreeMap<Option<i64>, u64>>);
 
 /// The first name whose events are not as many as the summary says.
 fn wrong_counts(stored: &Summary, found: &Summary) -> Option<String> {
-    let minutes = |minutes: &Option<Box<[(Option<i64>, u64)]>>| -> Option<BTreeMap<Option<i64>, u64>> {
+    let minutes = |minutes: &Option<ByMinute>| -> Option<BTreeMap<Option<i64>, u64>> {
         minutes.as_ref().map(|minutes| minutes.iter().copied().collect())
     };
     let said: BTreeMap<&[u8], Counts> = stored
