@@ -1,6 +1,6 @@
 //! Threads that give way to those that take events in.
 //!
-//! What reads, compresses, uploads or prepares can wait for a moment; who waits for a 202 should not. By default the kernel lets
+//! What reads, compresses or uploads can wait for a moment; who waits for a 202 should not. By default the kernel lets
 //! a thread that has begun run on for some milliseconds, and a worker of the same core waits.
 
 use rustix::process::nice;

@@ -216,7 +216,7 @@ impl Engine {
             writer: thread("floodgate-write", move || writer.run()),
             syncer: thread("floodgate-sync", move || synced.run(&for_syncer)),
             timekeeper: thread("floodgate-time", move || herald.keep_time()),
-            grower: background_thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
+            grower: thread("floodgate-grow", move || for_grower.growth.run(&for_grower)),
             keeper,
             keeping,
             shared,
