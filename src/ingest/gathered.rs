@@ -93,6 +93,7 @@ mod tests {
         for minute in 0..all {
             gathered.add(b"name", minute, 1, &mut each);
             gathered.add(b"name", minute, 1, &mut each);
+            assert!(gathered.entries.len() <= ENTRIES_MAX);
         }
         gathered.drain(&mut each);
         assert_eq!(out, (0..all).map(|minute| (minute, 2)).collect::<Vec<_>>());
