@@ -4,8 +4,9 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::{Session, ack, error};
+use crate::event::Lines;
 use crate::http::{BodyError, Output, Request};
-use crate::ingest::Level;
+use crate::ingest::{Level, NotJoined};
 
 /// Bytes that a stored line has beyond the body it came from and the user agent: the names of its five members, a time
 /// stamp, and the rest that a body may leave to defaults. Rounded up; it only decides how much is reserved.
@@ -46,16 +47,17 @@ impl Session {
 
     fn single(&mut self, body: &[u8], agent: Option<&[u8]>, level: Level, output: &mut Output) {
         let at_most = body.len() + AGENT_GROWTH * agent.map_or(0, <[u8]>::len) + LINE_OVERHEAD_BYTES;
-        if let Err(refused) = self.intake.reserve(at_most.min(self.shared.line_bytes_max)) {
-            return error::refused(refused, output);
-        }
-        if let Err(rejection) = self.parser.single(body, agent, None, &mut self.intake.burst) {
-            return error::rejected(rejection, output);
-        }
+        let at_most = at_most.min(self.shared.line_bytes_max);
+        let parse = |lines: &mut Lines| self.parser.single(body, agent, None, lines);
+        let line = match self.intake.take_in(at_most, level, parse) {
+            Ok(line) => line,
+            Err(NotJoined::Refused(refused)) => return error::refused(refused, output),
+            Err(NotJoined::Failed(rejection)) => return error::rejected(rejection, output),
+        };
         if level == Level::Journaled {
             return output.prepared(&self.shared.stored_one);
         }
         let body = ack::stored_body(1, &self.shared.log_name);
-        self.intake.owe_single(level, body, output);
+        self.intake.owe_single(line, level, body, output);
     }
 }

@@ -1,25 +1,19 @@
-//! What a connection has taken in: the lines of a burst, what was committed of them, and the answers owed for it.
+//! What a connection has taken in: what is to be waited for of a burst's events, and the answers owed for it.
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::refusal::Shortage;
 use super::{Shared, ack};
 use crate::event::Lines;
 use crate::http::{Output, OwedSlot};
-use crate::ingest::{Acknowledged, Commitment, Level, Producer, Refused};
-
-/// Most that an idle connection keeps of its lines, in bytes.
-const IDLE_BYTES_MAX: usize = 64 << 10;
+use crate::ingest::{Acknowledged, Commitment, Level, NotJoined, Producer, Refused};
 
 /// The way into the journal of one connection, and what is under way on it.
 pub struct Intake {
     shared: Arc<Shared>,
     pub producer: Producer,
-    /// Lines of the burst's singles that are not committed yet, and the highest level asked for among them.
-    pub burst: Lines,
-    burst_level: Level,
     /// What was committed in this burst and is waited for when it is settled, with its number of lines.
     commitments: Vec<(Commitment, usize)>,
     owed: Vec<Owed>,
@@ -40,7 +34,7 @@ struct Owed {
 
 /// The events of a request, among those committed.
 enum Events {
-    /// The line at this place of a commitment, which for a single is the one the burst will be committed with.
+    /// The line at this place of a commitment.
     One { commitment: usize, line: usize },
     /// All lines of these commitments.
     All(Range<usize>),
@@ -51,8 +45,6 @@ impl Intake {
         Intake {
             shared,
             producer,
-            burst: Lines::new(),
-            burst_level: Level::Journaled,
             commitments: Vec::new(),
             owed: Vec::new(),
             room_until: None,
@@ -60,26 +52,26 @@ impl Intake {
         }
     }
 
-    /// Makes room for `bytes` of lines, those of the burst included.
-    pub fn reserve(&mut self, bytes: usize) -> Result<(), Refused> {
-        if self.producer.try_reserve(self.burst.bytes().len() + bytes) {
-            return Ok(());
-        }
-        // Nobody waits for room while holding some: what is promised so far goes first.
-        self.commit_burst();
-        let until = *self
-            .room_until
-            .get_or_insert_with(|| Instant::now() + self.shared.enqueue_timeout);
-        self.producer
-            .reserve(bytes, until.saturating_duration_since(Instant::now()))
+    /// Takes in one event, of which `parse` pushes the line; it may take up to `bytes`. Gives the line's place in its frame.
+    pub fn take_in<E>(
+        &mut self,
+        bytes: usize,
+        level: Level,
+        parse: impl FnOnce(&mut Lines) -> Result<(), E>,
+    ) -> Result<usize, NotJoined<E>> {
+        let timeout = || left_of(&mut self.room_until, self.shared.enqueue_timeout);
+        let joined = self.producer.join(bytes, level, timeout, parse)?;
+        self.commitments
+            .extend(joined.commitment.map(|commitment| (commitment, 1)));
+        Ok(joined.line)
     }
 
-    /// Promises `level` for the line that was pushed last; its answer is owed until the burst is settled.
-    pub fn owe_single(&mut self, level: Level, body: Vec<u8>, output: &mut Output) {
-        self.burst_level = self.burst_level.max(level);
+    /// Promises `level` for the event that was taken in last, as `line` of its frame; its answer is owed until the burst is
+    /// settled.
+    pub fn owe_single(&mut self, line: usize, level: Level, body: Vec<u8>, output: &mut Output) {
         let events = Events::One {
-            commitment: self.commitments.len(),
-            line: self.burst.count() - 1,
+            commitment: self.commitments.len() - 1,
+            line,
         };
         let slot = output.owe();
         self.owed.push(Owed {
@@ -90,22 +82,9 @@ impl Intake {
         });
     }
 
-    /// Commits the singles collected so far, as one frame.
-    pub fn commit_burst(&mut self) {
-        if self.burst.is_empty() {
-            return self.producer.release();
-        }
-        let level = std::mem::replace(&mut self.burst_level, Level::Journaled);
-        let lines = self.burst.count();
-        let commitment = self.producer.commit(&mut self.burst, level);
-        if level > Level::Journaled {
-            self.commitments.push((commitment, lines));
-        }
-    }
-
     /// Begins a batch: what is committed from here on belongs to it. Gives its beginning.
     pub fn begin_batch(&mut self) -> usize {
-        self.commit_burst();
+        self.producer.commit_joined();
         self.commitments.len()
     }
 
@@ -114,7 +93,13 @@ impl Intake {
         if lines.is_empty() {
             return Ok(());
         }
-        self.reserve(lines.bytes().len())?;
+        let bytes = lines.bytes().len();
+        if !self.producer.try_reserve(bytes) {
+            // Nobody waits for room while holding some: what is promised so far goes first.
+            self.producer.commit_joined();
+            let timeout = left_of(&mut self.room_until, self.shared.enqueue_timeout);
+            self.producer.reserve(bytes, timeout)?;
+        }
         let count = lines.count();
         let commitment = self.producer.commit(lines, level);
         if level > Level::Journaled {
@@ -143,17 +128,13 @@ impl Intake {
 
     /// Commits what is collected, waits for what was promised and hands in the answers.
     pub fn settle(&mut self, output: &mut Output) {
-        self.commit_burst();
+        self.producer.settle();
         self.pay_owed(output);
         (self.room_until, self.level_until) = (None, None);
-        if self.burst.capacity() > IDLE_BYTES_MAX {
-            self.burst = Lines::new();
-        }
     }
 
     /// Gives back memory that a connection at rest does not need.
     pub fn rest(&mut self) {
-        self.shared.spare.give_lines(std::mem::take(&mut self.burst));
         (self.commitments, self.owed) = Default::default();
     }
 
@@ -162,13 +143,8 @@ impl Intake {
             // What was committed for a batch that was then refused is waited for by nobody.
             return self.commitments.clear();
         }
-        let until = *self
-            .level_until
-            .get_or_insert_with(|| Instant::now() + self.shared.ack_timeout);
-        let wait = |(commitment, lines)| {
-            let left = until.saturating_duration_since(Instant::now());
-            (self.producer.wait(commitment, left), lines)
-        };
+        let (until, timeout) = (&mut self.level_until, self.shared.ack_timeout);
+        let wait = |(commitment, lines)| (self.producer.wait(commitment, left_of(until, timeout)), lines);
         let acknowledged: Vec<(Acknowledged, usize)> = self.commitments.drain(..).map(wait).collect();
         for owed in self.owed.drain(..) {
             let part = match &owed.events {
@@ -209,6 +185,12 @@ impl Intake {
             });
         }
     }
+}
+
+/// What is left of `timeout`, which began when this was first asked.
+fn left_of(until: &mut Option<Instant>, timeout: Duration) -> Duration {
+    let now = Instant::now();
+    until.get_or_insert(now + timeout).saturating_duration_since(now)
 }
 
 /// So many sequence numbers from `first` on, as `X-Seq` names them.

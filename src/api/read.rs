@@ -15,7 +15,7 @@ impl Session {
     /// Has what was acknowledged before be seen by the read that follows, one's own writes of this very burst included. Whether
     /// there can be one; an answer has been given where not.
     pub(super) fn is_readable(&mut self, output: &mut Output) -> bool {
-        self.intake.commit_burst();
+        self.intake.producer.commit_joined();
         self.intake.producer.publish(self.shared.enqueue_timeout);
         let is_recovering = self.shared.view.is_recovering();
         if is_recovering {

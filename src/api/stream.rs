@@ -34,7 +34,7 @@ impl Session {
         };
         // One's own writes come before, also those of this very burst. While the log is still being counted after the start
         // that may not be in time, and they follow.
-        self.intake.commit_burst();
+        self.intake.producer.commit_joined();
         self.intake.producer.publish(self.shared.enqueue_timeout);
         if request.method() == "HEAD" {
             return output.stream(200, "text/event-stream", &HEADERS, Box::new(|_| Ok(())));

@@ -51,7 +51,7 @@ pub struct Lines {
 
 /// How long `Lines` were at some time, to go back to.
 #[derive(Clone, Copy)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     bytes: usize,
     count: usize,
     names: usize,
@@ -111,12 +111,7 @@ impl Lines {
 
     /// Begins a request that may be taken back.
     pub(super) fn begin(&mut self) -> Mark {
-        let mark = Mark {
-            bytes: self.bytes.len(),
-            count: self.count,
-            names: self.names.len(),
-            names_from: self.names_from,
-        };
+        let mark = self.mark();
         self.names_from = mark.names;
         mark
     }
@@ -126,8 +121,18 @@ impl Lines {
         self.names_from = mark.names_from;
     }
 
-    /// Ends a request that is taken back: all is as it was at `begin`.
-    pub(super) fn roll_back(&mut self, mark: Mark) {
+    /// How long the lines are now. Unlike [`Lines::begin`] it lets names be merged with those before.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes.len(),
+            count: self.count,
+            names: self.names.len(),
+            names_from: self.names_from,
+        }
+    }
+
+    /// Ends a request that is taken back: all is as it was at the mark.
+    pub(crate) fn roll_back(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         self.names.truncate(mark.names);
         self.count = mark.count;

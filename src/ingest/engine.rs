@@ -12,6 +12,7 @@ use crossbeam::utils::CachePadded;
 
 use super::cut::Live;
 use super::doorbell::Doorbell;
+use super::group::Groups;
 use super::growth::Growth;
 use super::herald::Herald;
 use super::journal::{Journal, JournalError, Place, Remains};
@@ -151,6 +152,7 @@ impl Engine {
             ring: ArrayQueue::new(blocks),
             doorbell,
             herald,
+            groups: Groups::new(may::config().get_workers()),
             growth: Growth::new(),
             barriers: SegQueue::new(),
             ticket: CachePadded::new(AtomicU64::new(0)),

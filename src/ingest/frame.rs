@@ -1,4 +1,4 @@
-//! A frame: the lines of one request, or of one pipelined burst, in one or more blocks.
+//! A frame: the lines of one batch, or of the singles of one group, in one or more blocks.
 //!
 //! A producer fills a frame and commits it; the ring carries it to the writer, whatever its number of events, in one slot.
 
@@ -10,6 +10,9 @@ use super::header::{NO_BLOCK, Part};
 use super::herald::Waiter;
 use crate::event::{Lines, NameCount};
 use crate::failpoint;
+
+/// One who waits for a frame, and the level that is waited for.
+pub type Awaited = (Level, Arc<Waiter>);
 
 /// Blocks that `bytes` of lines need.
 pub fn blocks_for(bytes: usize) -> usize {
@@ -27,16 +30,17 @@ pub struct Frame {
     /// The first name, which is all that a single has.
     name: NameCount,
     more: Option<Box<More>>,
-    /// Who waits for it, and for which level.
-    pub waiter: Option<(Level, Arc<Waiter>)>,
+    /// The first of those who wait for it.
+    awaited: Option<Awaited>,
 }
 
 const _: () = assert!(size_of::<Frame>() <= 64);
 
-/// What a frame with several blocks or names has beyond the first of each.
+/// What a frame with several blocks, names or waiters has beyond the first of each.
 struct More {
     blocks: Vec<Block>,
     names: Vec<NameCount>,
+    awaited: Vec<Awaited>,
 }
 
 impl Frame {
@@ -50,7 +54,7 @@ impl Frame {
         lines: &Lines,
         ticket: u64,
         base: u64,
-        waiter: Option<(Level, Arc<Waiter>)>,
+        awaited: impl IntoIterator<Item = Awaited>,
     ) -> Frame {
         let bytes = lines.bytes();
         assert_eq!(
@@ -86,10 +90,15 @@ impl Frame {
         failpoint::hit("commit.committed");
 
         let (name, names) = lines.names().split_first().expect("every line has a name");
-        let more = (!rest.is_empty() || !names.is_empty()).then(|| {
+        let mut awaited = awaited.into_iter();
+        let first_awaited = awaited.next();
+        let others_awaited: Vec<Awaited> = awaited.collect();
+        let is_more = !rest.is_empty() || !names.is_empty() || !others_awaited.is_empty();
+        let more = is_more.then(|| {
             Box::new(More {
                 blocks: rest,
                 names: names.to_vec(),
+                awaited: others_awaited,
             })
         });
         Frame {
@@ -99,7 +108,7 @@ impl Frame {
             lines: lines.count() as u32,
             name: *name,
             more,
-            waiter,
+            awaited: first_awaited,
         }
     }
 
@@ -116,6 +125,15 @@ impl Frame {
     /// Notes how many bytes its lines have in the log.
     pub fn set_stored_bytes(&mut self, bytes: usize) {
         self.stored_bytes = bytes as u32;
+    }
+
+    /// Takes out those who wait for it.
+    pub fn take_awaited(&mut self) -> impl Iterator<Item = Awaited> {
+        let others = self.more.as_mut().map(|more| std::mem::take(&mut more.awaited));
+        self.awaited
+            .take()
+            .into_iter()
+            .chain(others.into_iter().flatten())
     }
 
     /// The head, whose header speaks for the frame.

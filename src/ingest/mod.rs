@@ -43,6 +43,7 @@ mod doubt;
 mod engine;
 mod frame;
 mod gathered;
+mod group;
 mod growth;
 pub mod header;
 mod herald;
@@ -84,7 +85,7 @@ pub use cut::Cut;
 pub use engine::{Engine, Entrance, OpenError, Outcome, View};
 pub(crate) use herald::{Herald, Waiter};
 pub use numbered::NUMBER_BYTES_MAX;
-pub use producer::{Acknowledged, Commitment, Producer, Refused};
+pub use producer::{Acknowledged, Commitment, Joined, NotJoined, Producer, Refused};
 pub use pulse::Pulse;
 pub use recent::Recent;
 pub use rotation::{Period, RotationPolicy};
@@ -161,6 +162,7 @@ struct Shared {
     ring: ArrayQueue<frame::Frame>,
     doorbell: Arc<doorbell::Doorbell>,
     herald: Arc<herald::Herald>,
+    groups: group::Groups,
     growth: growth::Growth,
     /// Readers that want to see what is committed by now; popped by the writer.
     barriers: SegQueue<Arc<herald::Waiter>>,

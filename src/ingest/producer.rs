@@ -1,13 +1,15 @@
 //! A producer: what a connection commits events through.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::blocks::{Block, PAYLOAD_BYTES};
 use super::completion::Progress;
-use super::frame::{Frame, blocks_for};
-use super::herald::Waiter;
+use super::frame::{Awaited, Frame, blocks_for};
+use super::group::Place;
+use super::herald::{Herald, Waiter};
 use super::{Level, Shared};
 use crate::event::Lines;
 use crate::failpoint;
@@ -26,6 +28,23 @@ pub enum Refused {
 pub struct Commitment {
     /// The level to wait for, and where it is announced; `None` where the commit itself is all that was asked for.
     awaited: Option<(Level, Arc<Waiter>)>,
+}
+
+/// A line that was added to a group.
+pub struct Joined {
+    /// Its place among the lines of the frame.
+    pub line: usize,
+    /// What to wait for, if a level was asked for; `None` also where that is the same as for the line before that had one.
+    pub commitment: Option<Commitment>,
+}
+
+/// Why a line was not added to a group.
+#[derive(Debug)]
+pub enum NotJoined<E> {
+    /// There is no room for it.
+    Refused(Refused),
+    /// It did not come: what was to add it said why.
+    Failed(E),
 }
 
 /// How far a commit has come.
@@ -47,6 +66,8 @@ pub struct Producer {
     shared: Arc<Shared>,
     /// Blocks taken for lines that are not committed yet.
     reserved: Vec<Block>,
+    /// Where the lines are that were added to a group last, unless they are known to be committed.
+    place: Option<Place>,
     /// Waiters that nobody holds for an old frame any more.
     waiters: Vec<Arc<Waiter>>,
     /// A request to publish that was not served in time.
@@ -60,6 +81,7 @@ impl Producer {
         Producer {
             shared,
             reserved: Vec::new(),
+            place: None,
             waiters: Vec::new(),
             barrier: None,
             _lock: lock,
@@ -69,15 +91,7 @@ impl Producer {
     /// Makes sure that `bytes` of lines, with those reserved before, can be committed: `true` if there was room at once.
     #[inline]
     pub fn try_reserve(&mut self, bytes: usize) -> bool {
-        if self.reserved.len() * PAYLOAD_BYTES >= bytes {
-            return true;
-        }
-        let shared = &self.shared;
-        let taken = shared.space.take(blocks_for(bytes), &mut self.reserved);
-        if shared.space.is_low() && shared.journal.can_grow() {
-            shared.growth.foresee();
-        }
-        taken
+        self.shared.try_reserve(&mut self.reserved, bytes)
     }
 
     /// As [`Producer::try_reserve`], but waits up to `timeout`. Commit first what is reserved for: who waits
@@ -115,40 +129,94 @@ impl Producer {
     /// # Panics
     /// If there is no line, or no room has been reserved for them.
     pub fn commit(&mut self, lines: &mut Lines, level: Level) -> Commitment {
-        let needed = blocks_for(lines.bytes().len());
-        assert!(
-            needed <= self.reserved.len(),
-            "lines are committed into blocks that were reserved for them"
-        );
-        failpoint::hit("commit.reserved");
-        let awaited = (level > Level::Journaled).then(|| (level, self.waiter()));
-        let shared = &self.shared;
-        let ticket = shared.ticket.fetch_add(1, Ordering::Relaxed) + 1;
-        // Acquire: pairs with the writer's store, so that the base is not ahead of the lines before it.
-        let base = shared.published.load(Ordering::Acquire);
-        let blocks = self.reserved.drain(..needed);
-        let frame = Frame::commit(
-            shared.journal.region(),
-            blocks,
-            lines,
-            ticket,
-            base,
-            awaited.clone(),
-        );
-        // The ring has a slot for each block of the journal, and each frame has a block of its own.
-        assert!(
-            shared.ring.push(frame).is_ok(),
-            "the ring has room for every frame there can be"
-        );
-        failpoint::hit("commit.pushed");
-        if awaited.is_some() {
-            shared.herald.ring_soon();
-        } else {
-            shared.doorbell.ring(false);
-        }
-        lines.clear();
-        self.release();
+        let awaited =
+            (level > Level::Journaled).then(|| (level, waiter(&mut self.waiters, &self.shared.herald)));
+        self.shared
+            .commit(&mut self.reserved, lines, awaited.clone().into_iter());
         Commitment { awaited }
+    }
+
+    /// Adds one line to the group of this worker, behind what this producer added before; it is not committed until
+    /// [`Producer::commit_joined`] or [`Producer::settle`]. `add` is to push it, or to leave the lines as they are, and may take up to
+    /// `bytes`. Where there is no room at once, that is waited for as long as `timeout` says; what was added before is then
+    /// committed first.
+    ///
+    /// # Errors
+    /// [`NotJoined`].
+    ///
+    /// # Panics
+    /// As `add` does; all is then as it was before.
+    pub fn join<E>(
+        &mut self,
+        bytes: usize,
+        level: Level,
+        timeout: impl FnOnce() -> Duration,
+        add: impl FnOnce(&mut Lines) -> Result<(), E>,
+    ) -> Result<Joined, NotJoined<E>> {
+        let mut worker = self.shared.groups.worker();
+        if self.place.is_some_and(|place| place.worker != worker) {
+            self.commit_joined();
+        }
+        let mut group = self.shared.groups.open(worker);
+        group.commit_if_full(&self.shared, bytes);
+        if !group.try_reserve(&self.shared, bytes) {
+            drop(group);
+            // Nobody waits for room while holding some.
+            self.commit_joined();
+            self.reserve(bytes, timeout()).map_err(NotJoined::Refused)?;
+            worker = self.shared.groups.worker();
+            group = self.shared.groups.open(worker);
+            group.commit_if_full(&self.shared, bytes);
+            group.reserved.append(&mut self.reserved);
+        }
+        let mark = group.lines.mark();
+        match catch_unwind(AssertUnwindSafe(|| add(&mut group.lines))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                group.release_if_empty(&self.shared);
+                return Err(NotJoined::Failed(error));
+            }
+            Err(panic) => {
+                group.lines.roll_back(mark);
+                group.release_if_empty(&self.shared);
+                drop(group);
+                resume_unwind(panic);
+            }
+        }
+        let mut place = group.place(worker, self.place);
+        let mut commitment = None;
+        if level > place.awaited {
+            place.awaited = level;
+            let awaited = (level, waiter(&mut self.waiters, &self.shared.herald));
+            group.awaited.push(awaited.clone());
+            commitment = Some(Commitment {
+                awaited: Some(awaited),
+            });
+        }
+        self.place = Some(place);
+        failpoint::hit("commit.joined");
+        Ok(Joined {
+            line: group.lines.count() - 1,
+            commitment,
+        })
+    }
+
+    /// Commits what was added to a group, if nobody has.
+    pub fn commit_joined(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.shared
+                .groups
+                .open(place.worker)
+                .commit_at(place, &self.shared);
+        }
+    }
+
+    /// Lets the coroutines that are ready add to the group too, then commits what was added to it, if nobody has.
+    pub fn settle(&mut self) {
+        if self.place.is_some() {
+            may::coroutine::yield_now();
+            self.commit_joined();
+        }
     }
 
     /// Parks until the frame has reached the level it was committed with, or `timeout`; answers how far it is.
@@ -213,7 +281,7 @@ impl Producer {
             .take()
             .filter(|waiter| !published(waiter.completion.progress().0));
         let waiter = unserved.unwrap_or_else(|| {
-            let waiter = self.waiter();
+            let waiter = waiter(&mut self.waiters, &self.shared.herald);
             self.shared.barriers.push(Arc::clone(&waiter));
             waiter
         });
@@ -233,25 +301,85 @@ impl Producer {
         }
     }
 
-    /// A waiter for a new frame.
-    fn waiter(&mut self) -> Arc<Waiter> {
-        let Some(waiter) = self.waiters.pop() else {
-            return self.shared.herald.waiter();
-        };
-        waiter.completion.reset();
-        waiter
-    }
-
     /// Gives back what was reserved and not used.
     pub fn release(&mut self) {
-        if !self.reserved.is_empty() {
-            self.shared.space.give_back(self.reserved.drain(..));
-        }
+        self.shared.release(&mut self.reserved);
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
+        // Nobody waits for an answer any more, but others' lines may be in the same group.
+        if let Some(place) = self.place.take()
+            && let Some(mut group) = self.shared.groups.open_if_sound(place.worker)
+        {
+            group.commit_at(place, &self.shared);
+        }
         self.release();
+    }
+}
+
+/// A waiter for a new frame: one of `kept`, or a new one.
+fn waiter(kept: &mut Vec<Arc<Waiter>>, herald: &Herald) -> Arc<Waiter> {
+    let Some(waiter) = kept.pop() else {
+        return herald.waiter();
+    };
+    waiter.completion.reset();
+    waiter
+}
+
+impl Shared {
+    /// Makes sure that `reserved` is enough for `bytes` of lines: `true` if it is.
+    #[inline]
+    pub(super) fn try_reserve(&self, reserved: &mut Vec<Block>, bytes: usize) -> bool {
+        if reserved.len() * PAYLOAD_BYTES >= bytes {
+            return true;
+        }
+        let taken = self.space.take(blocks_for(bytes), reserved);
+        if self.space.is_low() && self.journal.can_grow() {
+            self.growth.foresee();
+        }
+        taken
+    }
+
+    /// Gives back blocks that were reserved and not used.
+    pub(super) fn release(&self, reserved: &mut Vec<Block>) {
+        if !reserved.is_empty() {
+            self.space.give_back(reserved.drain(..));
+        }
+    }
+
+    /// Commits `lines` as one frame, into blocks of `reserved`; clears both.
+    pub(super) fn commit(
+        &self,
+        reserved: &mut Vec<Block>,
+        lines: &mut Lines,
+        awaited: impl ExactSizeIterator<Item = Awaited>,
+    ) {
+        let needed = blocks_for(lines.bytes().len());
+        assert!(
+            needed <= reserved.len(),
+            "lines are committed into blocks that were reserved for them"
+        );
+        failpoint::hit("commit.reserved");
+        let is_awaited = awaited.len() > 0;
+        let ticket = self.ticket.fetch_add(1, Ordering::Relaxed) + 1;
+        // Acquire: pairs with the writer's store, so that the base is not ahead of the lines before it.
+        let base = self.published.load(Ordering::Acquire);
+        let blocks = reserved.drain(..needed);
+        let frame = Frame::commit(self.journal.region(), blocks, lines, ticket, base, awaited);
+        // The ring has a slot for each block of the journal, and each frame has a block of its own.
+        assert!(
+            self.ring.push(frame).is_ok(),
+            "the ring has room for every frame there can be"
+        );
+        failpoint::hit("commit.pushed");
+        if is_awaited {
+            self.herald.ring_soon();
+        } else {
+            self.doorbell.ring(false);
+        }
+        lines.clear();
+        self.release(reserved);
     }
 }

@@ -334,7 +334,7 @@ impl Writer {
                 .sum::<u64>();
         for frame in &mut self.batch {
             end += frame.stored_bytes() as u64;
-            if let Some((level, waiter)) = frame.waiter.take() {
+            for (level, waiter) in frame.take_awaited() {
                 waiter.completion.written(sequence);
                 if level == Level::Synced {
                     self.sync_thread.wait_for(end, waiter);

@@ -4,6 +4,7 @@
 mod doubt;
 mod engine;
 mod faults;
+mod group;
 mod model;
 mod power;
 mod recovery;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::numbered::number;
-use super::super::{Engine, EngineConfig, FsyncPolicy, Level, Producer};
+use super::super::{Commitment, Engine, EngineConfig, FsyncPolicy, Level, Producer};
 use super::{PATIENCE, config, lines_of, until};
-use crate::event::facts_of_line;
+use crate::event::{Lines, Parser, facts_of_line};
 use crate::log::cursor::{Cursor, Notice, Position, Start, Step};
 use crate::log::fs::dying::DyingFs;
 use crate::log::fs::faulty::random;
@@ -206,6 +206,7 @@ impl World {
             })
             .collect();
         let mut lines = lines_of(&bodies);
+        let joins = self.below(3) == 0;
         let producer = self.producer.as_mut().expect("it is open between two steps");
         let has_room = match self.fs.is_dead() {
             true => producer.try_reserve(lines.bytes().len()),
@@ -224,8 +225,12 @@ impl World {
         self.lines.extend(split.map(<[u8]>::to_vec));
         let level = self.pick(&[Level::Journaled, Level::Journaled, Level::Written, Level::Synced]);
         let producer = self.producer.as_mut().expect("it is open between two steps");
-        let commitment = producer.commit(&mut lines, level);
+        let commitment = match joins {
+            false => Some(producer.commit(&mut lines, level)),
+            true => join(producer, &bodies, level),
+        };
         let is_mortal = self.fs.is_mortal();
+        let Some(commitment) = commitment else { return };
         let reached = producer.wait(commitment, if is_mortal { TOUCH } else { PATIENCE });
         // Of a file that was deleted who waits may be told that it is nowhere yet.
         assert!(
@@ -565,6 +570,20 @@ impl World {
             self.crash();
         }
     }
+}
+
+/// Adds these to a group, one by one, and has it committed; what to wait for, if the level is to be waited for. There is
+/// room for them: it was reserved.
+fn join(producer: &mut Producer, bodies: &[String], level: Level) -> Option<Commitment> {
+    producer.release();
+    let mut commitment = None;
+    for body in bodies {
+        let add = |lines: &mut Lines| Parser::new(32 << 10).single(body.as_bytes(), None, None, lines);
+        let joined = producer.join(body.len() + 100, level, || TOUCH, add);
+        commitment = joined.ok().expect("there is room").commitment.or(commitment);
+    }
+    producer.settle();
+    commitment
 }
 
 fn play(seed: u64) {
