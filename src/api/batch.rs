@@ -21,6 +21,9 @@ use crate::ingest::{Level, Refused};
 /// which nothing is stored if its body turns out not to be usable.
 const PART_BYTES: usize = 8 << 20;
 
+/// A body that is longer than this, or still on its way, takes more than some ten microseconds.
+const LONG_BODY_BYTES: usize = 16 << 10;
+
 /// Why a batch ends before its body does, or at an end that makes it useless.
 enum Failure {
     Body(BodyError),
@@ -66,10 +69,19 @@ impl Session {
         let Some(partial) = partial_of(request, output) else {
             return;
         };
+        let begin = self.intake.begin_batch();
+        if request
+            .body
+            .in_memory()
+            .is_none_or(|body| body.len() > LONG_BODY_BYTES)
+        {
+            // Those who are ready and have less to do go first. Singles that have given way themselves (`Producer::settle`) would
+            // be answered behind all batches of this round otherwise. The same is done whenever more of a body has come.
+            may::coroutine::yield_now();
+        }
         let shared = Arc::clone(&self.shared);
         let (spare, held) = (&shared.spare, shared.budget.hold(request.body.kept()));
         let (mut unpacked, mut gathered, mut lines) = (spare.bytes(), spare.bytes(), spare.lines());
-        let begin = self.intake.begin_batch();
         let mut storing = Storing {
             intake: &mut self.intake,
             held: &held,

@@ -14,6 +14,10 @@ const LINE_OVERHEAD_BYTES: usize = 192;
 /// Most bytes that one byte of a `User-Agent` header becomes in a line: `\u00xx`.
 const AGENT_GROWTH: usize = 6;
 
+/// A body of up to so many bytes is read straight into the lines that others add to as well; a longer one would keep them
+/// waiting, at the worst for as long as it takes to say what is wrong with it.
+const SHORT_BODY_BYTES: usize = 4 << 10;
+
 impl Session {
     pub(super) fn event(&mut self, request: &mut Request<'_>, output: &mut Output) {
         let Some(level) = self.shared.level_of(request, output) else {
@@ -46,10 +50,21 @@ impl Session {
     }
 
     fn single(&mut self, body: &[u8], agent: Option<&[u8]>, level: Level, output: &mut Output) {
-        let at_most = body.len() + AGENT_GROWTH * agent.map_or(0, <[u8]>::len) + LINE_OVERHEAD_BYTES;
-        let at_most = at_most.min(self.shared.line_bytes_max);
-        let parse = |lines: &mut Lines| self.parser.single(body, agent, None, lines);
-        let line = match self.intake.take_in(at_most, level, parse) {
+        let taken_in = if body.len() <= SHORT_BODY_BYTES {
+            let at_most = body.len() + AGENT_GROWTH * agent.map_or(0, <[u8]>::len) + LINE_OVERHEAD_BYTES;
+            let at_most = at_most.min(self.shared.line_bytes_max);
+            let parse = |lines: &mut Lines| self.parser.single(body, agent, None, lines);
+            self.intake.take_in(at_most, level, parse)
+        } else {
+            let mut line = self.shared.spare.lines();
+            let parsed = self.parser.single(body, agent, None, &mut line);
+            let bytes = line.bytes().len();
+            let append = |lines: &mut Lines| parsed.map(|()| lines.append(&mut line));
+            let taken_in = self.intake.take_in(bytes, level, append);
+            self.shared.spare.give_lines(line);
+            taken_in
+        };
+        let line = match taken_in {
             Ok(line) => line,
             Err(NotJoined::Refused(refused)) => return error::refused(refused, output),
             Err(NotJoined::Failed(rejection)) => return error::rejected(rejection, output),

@@ -14,7 +14,8 @@ use crate::ingest::{Acknowledged, Commitment, Level, NotJoined, Producer, Refuse
 pub struct Intake {
     shared: Arc<Shared>,
     pub producer: Producer,
-    /// What was committed in this burst and is waited for when it is settled, with its number of lines.
+    /// What is to be waited for when the burst is settled. Of a batch with its number of lines; of singles there is one for
+    /// all of the burst that are committed together.
     commitments: Vec<(Commitment, usize)>,
     owed: Vec<Owed>,
     /// When those who wait in this burst give up: one deadline each for room and for a level, whatever the number of
@@ -95,8 +96,6 @@ impl Intake {
         }
         let bytes = lines.bytes().len();
         if !self.producer.try_reserve(bytes) {
-            // Nobody waits for room while holding some: what is promised so far goes first.
-            self.producer.commit_joined();
             let timeout = left_of(&mut self.room_until, self.shared.enqueue_timeout);
             self.producer.reserve(bytes, timeout)?;
         }

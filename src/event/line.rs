@@ -121,7 +121,19 @@ impl Lines {
         self.names_from = mark.names_from;
     }
 
-    /// How long the lines are now. Unlike [`Lines::begin`] it lets names be merged with those before.
+    /// Moves the lines of `other` behind these; `other` is empty then.
+    pub fn append(&mut self, other: &mut Lines) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.count += other.count;
+        for entry in &other.names {
+            let (at, len) = (start + entry.at as usize, usize::from(entry.len));
+            self.count_name(at, len, entry.minute, entry.count);
+        }
+        other.clear();
+    }
+
+    /// How long the lines are now.
     pub(crate) fn mark(&self) -> Mark {
         Mark {
             bytes: self.bytes.len(),
@@ -131,8 +143,22 @@ impl Lines {
         }
     }
 
-    /// Ends a request that is taken back: all is as it was at the mark.
-    pub(crate) fn roll_back(&mut self, mark: Mark) {
+    /// What a push that panics in the middle leaves.
+    #[cfg(test)]
+    pub(crate) fn push_half_a_line(&mut self) {
+        self.bytes.extend_from_slice(OPEN);
+    }
+
+    /// Takes back what there is of a line whose push has panicked. One that is whole stays: what counts its name comes last.
+    pub(crate) fn drop_unfinished(&mut self, before: Mark) {
+        if self.count == before.count {
+            self.bytes.truncate(before.bytes);
+        }
+        self.names_from = before.names_from;
+    }
+
+    /// Ends a request that is taken back: all is as it was at `begin`.
+    pub(super) fn roll_back(&mut self, mark: Mark) {
         self.bytes.truncate(mark.bytes);
         self.names.truncate(mark.names);
         self.count = mark.count;
@@ -168,7 +194,7 @@ impl Lines {
         self.bytes.extend_from_slice(&body[..body.len() - 1]);
         writeln!(self.bytes, ",\"node\":\"{node}\",\"at\":\"{at}\"}}").expect("a vector takes everything");
         self.count += 1;
-        self.count_name(name_at, name_len, minute);
+        self.count_name(name_at, name_len, minute, 1);
         true
     }
 
@@ -187,7 +213,7 @@ impl Lines {
             return Err(line_bytes);
         }
         self.count += 1;
-        self.count_name(name.0, name.1, event.timestamp.minute());
+        self.count_name(name.0, name.1, event.timestamp.minute(), 1);
         Ok(())
     }
 
@@ -258,9 +284,9 @@ impl Lines {
         (name_at, name_len)
     }
 
-    /// Counts an event of the name at `at`.
+    /// Counts events of the name at `at`.
     #[inline]
-    fn count_name(&mut self, at: usize, len: usize, minute: i64) {
+    fn count_name(&mut self, at: usize, len: usize, minute: i64, count: u32) {
         let name = &self.bytes[at..at + len];
         let recent = &mut self.names[self.names_from..];
         for entry in recent.iter_mut().rev().take(NAMES_LOOKBACK) {
@@ -269,7 +295,7 @@ impl Lines {
                 && usize::from(entry.len) == len
                 && &self.bytes[known..known + len] == name
             {
-                entry.count += 1;
+                entry.count += count;
                 return;
             }
         }
@@ -278,7 +304,7 @@ impl Lines {
         self.names.push(NameCount {
             at,
             len,
-            count: 1,
+            count,
             minute,
         });
     }

@@ -1001,3 +1001,35 @@ fn what_is_kept_of_a_batch_is_told_and_may_be_refused() {
         assert!(lines.is_empty());
     }
 }
+
+#[test]
+fn lines_that_are_appended_are_those_that_would_have_been_pushed() {
+    let event = |name: &str, minute: u32| {
+        let time = format!("2025-10-09T12:{minute:02}:56Z");
+        format!(r#"{{"visitor_id":"visitor","event":"{name}","timestamp":"{time}","metadata":{{}}}}"#)
+    };
+    let events = [
+        event("view", 1),
+        event("click", 1),
+        event("view", 1),
+        event("view", 2),
+        event("buy", 2),
+    ];
+    let push = |events: &[String]| {
+        let mut lines = Lines::new();
+        for event in events {
+            let mut parser = Parser::new(LINE_BYTES_MAX);
+            parser.single(event.as_bytes(), None, NOW, &mut lines).unwrap();
+        }
+        lines
+    };
+    let pushed = push(&events);
+    for split in 0..=events.len() {
+        let (mut first, mut second) = (push(&events[..split]), push(&events[split..]));
+        first.append(&mut second);
+        assert_eq!(first.bytes(), pushed.bytes());
+        assert_eq!(first.count(), pushed.count());
+        assert_eq!(first.names(), pushed.names());
+        assert!(second.is_empty() && second.bytes().is_empty() && second.names().is_empty());
+    }
+}

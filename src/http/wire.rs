@@ -285,6 +285,11 @@ impl<S: Socket> Wire<S> {
                     return Ok(Filled::AtRest);
                 }
                 self.wait(until.min(rest_at));
+                if let Awaited::Body { .. } = awaited {
+                    // Much may be to be done with it. Those who are ready and have less to do go first: one that gives way
+                    // before its answer leaves would wait for all bodies of this round otherwise.
+                    may::coroutine::yield_now();
+                }
                 continue;
             }
             let room = input.room(&self.watch.control.pool);

@@ -1,24 +1,23 @@
 //! Group commit: the single events that come in on a worker's connections in one round are committed as one frame.
 //!
-//! A frame costs something whatever it holds: a block, a header, a place in the ring, a slice of a `writev`. A client that sends one
-//! event and waits for its answer sends one line. So a connection adds its lines to the group of the worker it runs on, lets the
-//! connections that are ready do the same, and then sees to it that the group is committed: who comes first does it for all. No
-//! answer leaves before.
+//! A frame costs something whatever it holds: a block, a header, a place in the ring, a slice of a `writev`. A client that sends
+//! one event and waits for its answer sends one line. So a connection adds its lines to the group of the worker it runs on, lets
+//! the coroutines that are ready do the same, and then sees to it that the group is committed: who comes back first does it for
+//! all. No answer leaves before.
 //!
 //! # Invariants
 //!
 //! - The lines of a group have their blocks: a 202 that is rendered already can be kept.
-//! - A group's number changes only after it is committed. So whoever finds the number changed knows that its lines are.
-//! - What adds a line may panic; the group is then as it was before. A panic in a commit poisons the lock: nobody takes its lines
-//!   for committed.
+//! - A group's number changes when it has been committed, under the same lock. Whoever finds it changed knows that his lines are.
+//! - Whatever adds a line may panic; no part of a line is left then.
 //!
 //! # Bounds
 //!
-//! A group for each worker, of [`GROUP_BYTES_MAX`] and one line; one who waits for each connection in it. It lasts for one
-//! round of its worker.
+//! A group for each worker, for one round of the worker's coroutines: [`GROUP_BYTES_MAX`] of lines, or one line if that is longer; for each
+//! producer in it a waiter for each level that it waits for.
 //!
-//! Owner: a group is locked for the time of one line or of one commit. Its worker alone uses it, unless a connection goes on on
-//! another one between adding and committing.
+//! Owner: a group is locked while a line is added, which for a short event includes reading it, and for its commit; never across a
+//! yield. A coroutine that another worker takes over locks the group that it has added to.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -30,7 +29,7 @@ use super::frame::Awaited;
 use super::{Level, Shared};
 use crate::event::Lines;
 
-/// A group is committed before it gets longer than this, in bytes of lines: a frame that stays in a core's second-level cache.
+/// A group is committed before it gets longer than this, in bytes of lines: what stays in a core's second-level cache.
 pub const GROUP_BYTES_MAX: usize = 64 << 10;
 
 /// The groups of all workers.
@@ -44,19 +43,19 @@ pub struct Group {
     pub lines: Lines,
     /// Blocks for all of them.
     pub reserved: Vec<Block>,
-    /// Who waits for a level.
-    pub awaited: Vec<Awaited>,
+    pub waiters: Vec<Awaited>,
     /// How many groups there were before it here.
     number: u64,
 }
 
-/// Where the latest lines of a producer are. They are committed once the group there has another number.
+/// What a producer has in a group. It is committed once the group there has another number.
 #[derive(Clone, Copy)]
-pub struct Place {
-    pub worker: usize,
+pub struct Membership {
+    /// The group's place among [`Groups`].
+    pub at: usize,
     number: u64,
-    /// The level that the producer waits for there.
-    pub awaited: Level,
+    /// The level that the producer waits for.
+    pub level: Level,
 }
 
 impl Groups {
@@ -67,10 +66,11 @@ impl Groups {
         }
     }
 
-    /// The worker that the caller runs on, as a place among the groups. A coroutine may be on another after it has waited.
+    /// Where the group of this thread is: they have the groups by turns, each worker its own. A coroutine may be on another
+    /// thread after it has waited.
     // Not inlined: the address of a thread-local must not be kept across a yield.
     #[inline(never)]
-    pub fn worker(&self) -> usize {
+    pub fn here(&self) -> usize {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             // Relaxed: only the number counts.
@@ -79,17 +79,17 @@ impl Groups {
         NUMBER.with(|number| number % self.groups.len())
     }
 
-    /// The group of that worker.
+    /// Locks the group at that place.
     ///
     /// # Panics
-    /// If a commit there has panicked.
-    pub fn open(&self, worker: usize) -> MutexGuard<'_, Group> {
-        self.open_if_sound(worker).expect("no commit of a group panics")
+    /// If a commit there has panicked: nobody takes his lines for committed then.
+    pub fn lock(&self, at: usize) -> MutexGuard<'_, Group> {
+        self.groups[at].lock().expect("no commit of a group panics")
     }
 
-    /// The group of that worker, unless a commit there has panicked.
-    pub fn open_if_sound(&self, worker: usize) -> Option<MutexGuard<'_, Group>> {
-        self.groups[worker].lock().ok()
+    /// Locks the group at that place, unless a commit there has panicked.
+    pub fn lock_if_sound(&self, at: usize) -> Option<MutexGuard<'_, Group>> {
+        self.groups[at].lock().ok()
     }
 }
 
@@ -113,25 +113,25 @@ impl Group {
         }
     }
 
-    /// The place of a line that `producer` adds here, which had `before`.
-    pub fn place(&self, worker: usize, before: Option<Place>) -> Place {
-        let here = before.filter(|place| place.worker == worker && place.number == self.number);
-        here.unwrap_or(Place {
-            worker,
+    /// The membership of a producer that adds a line here, where the group is `at`. `before` is the one it has, if any.
+    pub fn membership(&self, at: usize, before: Option<Membership>) -> Membership {
+        let here = before.filter(|before| before.at == at && before.number == self.number);
+        here.unwrap_or(Membership {
+            at,
             number: self.number,
-            awaited: Level::Journaled,
+            level: Level::Journaled,
         })
     }
 
-    /// Commits the lines at `place`, if nobody has.
-    pub fn commit_at(&mut self, place: Place, shared: &Shared) {
-        if place.number == self.number {
+    /// Commits what `membership` is of, if nobody has.
+    pub fn commit_for(&mut self, membership: Membership, shared: &Shared) {
+        if membership.number == self.number {
             self.commit(shared);
         }
     }
 
     fn commit(&mut self, shared: &Shared) {
-        shared.commit(&mut self.reserved, &mut self.lines, self.awaited.drain(..));
+        shared.commit(&mut self.reserved, &mut self.lines, self.waiters.drain(..));
         self.number += 1;
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::blocks::{Block, PAYLOAD_BYTES};
 use super::completion::Progress;
 use super::frame::{Awaited, Frame, blocks_for};
-use super::group::Place;
+use super::group::Membership;
 use super::herald::{Herald, Waiter};
 use super::{Level, Shared};
 use crate::event::Lines;
@@ -66,8 +66,8 @@ pub struct Producer {
     shared: Arc<Shared>,
     /// Blocks taken for lines that are not committed yet.
     reserved: Vec<Block>,
-    /// Where the lines are that were added to a group last, unless they are known to be committed.
-    place: Option<Place>,
+    /// The group that lines were added to last, unless they are known to be committed.
+    membership: Option<Membership>,
     /// Waiters that nobody holds for an old frame any more.
     waiters: Vec<Arc<Waiter>>,
     /// A request to publish that was not served in time.
@@ -81,7 +81,7 @@ impl Producer {
         Producer {
             shared,
             reserved: Vec::new(),
-            place: None,
+            membership: None,
             waiters: Vec::new(),
             barrier: None,
             _lock: lock,
@@ -129,6 +129,8 @@ impl Producer {
     /// # Panics
     /// If there is no line, or no room has been reserved for them.
     pub fn commit(&mut self, lines: &mut Lines, level: Level) -> Commitment {
+        // What was added to a group came before.
+        self.commit_joined();
         let awaited =
             (level > Level::Journaled).then(|| (level, waiter(&mut self.waiters, &self.shared.herald)));
         self.shared
@@ -145,7 +147,7 @@ impl Producer {
     /// [`NotJoined`].
     ///
     /// # Panics
-    /// As `add` does; all is then as it was before.
+    /// As `add` does: no part of a line is left then, and one that was whole stays.
     pub fn join<E>(
         &mut self,
         bytes: usize,
@@ -153,23 +155,23 @@ impl Producer {
         timeout: impl FnOnce() -> Duration,
         add: impl FnOnce(&mut Lines) -> Result<(), E>,
     ) -> Result<Joined, NotJoined<E>> {
-        let mut worker = self.shared.groups.worker();
-        if self.place.is_some_and(|place| place.worker != worker) {
+        let mut at = self.shared.groups.here();
+        if self.membership.is_some_and(|membership| membership.at != at) {
             self.commit_joined();
         }
-        let mut group = self.shared.groups.open(worker);
+        let mut group = self.shared.groups.lock(at);
         group.commit_if_full(&self.shared, bytes);
         if !group.try_reserve(&self.shared, bytes) {
             drop(group);
             // Nobody waits for room while holding some.
             self.commit_joined();
             self.reserve(bytes, timeout()).map_err(NotJoined::Refused)?;
-            worker = self.shared.groups.worker();
-            group = self.shared.groups.open(worker);
+            at = self.shared.groups.here();
+            group = self.shared.groups.lock(at);
             group.commit_if_full(&self.shared, bytes);
             group.reserved.append(&mut self.reserved);
         }
-        let mark = group.lines.mark();
+        let before = group.lines.mark();
         match catch_unwind(AssertUnwindSafe(|| add(&mut group.lines))) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -177,23 +179,23 @@ impl Producer {
                 return Err(NotJoined::Failed(error));
             }
             Err(panic) => {
-                group.lines.roll_back(mark);
+                group.lines.drop_unfinished(before);
                 group.release_if_empty(&self.shared);
                 drop(group);
                 resume_unwind(panic);
             }
         }
-        let mut place = group.place(worker, self.place);
+        let mut membership = group.membership(at, self.membership);
         let mut commitment = None;
-        if level > place.awaited {
-            place.awaited = level;
+        if level > membership.level {
+            membership.level = level;
             let awaited = (level, waiter(&mut self.waiters, &self.shared.herald));
-            group.awaited.push(awaited.clone());
+            group.waiters.push(awaited.clone());
             commitment = Some(Commitment {
                 awaited: Some(awaited),
             });
         }
-        self.place = Some(place);
+        self.membership = Some(membership);
         failpoint::hit("commit.joined");
         Ok(Joined {
             line: group.lines.count() - 1,
@@ -203,17 +205,15 @@ impl Producer {
 
     /// Commits what was added to a group, if nobody has.
     pub fn commit_joined(&mut self) {
-        if let Some(place) = self.place.take() {
-            self.shared
-                .groups
-                .open(place.worker)
-                .commit_at(place, &self.shared);
+        if let Some(membership) = self.membership.take() {
+            let mut group = self.shared.groups.lock(membership.at);
+            group.commit_for(membership, &self.shared);
         }
     }
 
     /// Lets the coroutines that are ready add to the group too, then commits what was added to it, if nobody has.
     pub fn settle(&mut self) {
-        if self.place.is_some() {
+        if self.membership.is_some() {
             may::coroutine::yield_now();
             self.commit_joined();
         }
@@ -309,11 +309,11 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        // Nobody waits for an answer any more, but others' lines may be in the same group.
-        if let Some(place) = self.place.take()
-            && let Some(mut group) = self.shared.groups.open_if_sound(place.worker)
+        // Nobody waits for an answer any more, but lines are not taken out of a group again.
+        if let Some(membership) = self.membership.take()
+            && let Some(mut group) = self.shared.groups.lock_if_sound(membership.at)
         {
-            group.commit_at(place, &self.shared);
+            group.commit_for(membership, &self.shared);
         }
         self.release();
     }

@@ -175,7 +175,7 @@ fn a_group_is_committed_before_it_gets_too_long() {
 }
 
 #[test]
-fn who_finds_no_room_commits_first_and_then_waits_for_it() {
+fn who_finds_no_room_commits_first_and_takes_what_others_free() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, config) = open(directory.path());
     let [mut hoarder, mut producer, mut other] = std::array::from_fn(|_| engine.entrance().producer());
@@ -220,7 +220,7 @@ fn who_finds_no_room_commits_first_and_then_waits_for_it() {
 fn a_line_that_fails_leaves_the_group_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let (engine, config) = open(directory.path());
-    let mut producer = engine.entrance().producer();
+    let [mut producer, mut careless] = std::array::from_fn(|_| engine.entrance().producer());
     let fail = |_: &mut Lines| Err("no event");
     for _ in 0..2 {
         let failed = producer.join(10_000, Level::Synced, || PATIENCE, fail);
@@ -230,22 +230,31 @@ fn a_line_that_fails_leaves_the_group_as_it_was() {
     producer.settle();
 
     join(&mut producer, Level::Journaled, "a");
-    let mut careless = engine.entrance().producer();
-    let panic = |lines: &mut Lines| -> Result<(), Infallible> {
-        push(lines, "half", 0);
-        panic!("a defect of the parser")
+    let mut panic = |add: fn(&mut Lines)| {
+        let add = |lines: &mut Lines| -> Result<(), Infallible> {
+            add(lines);
+            panic!("a defect of the parser")
+        };
+        let join = || {
+            careless
+                .join(LINE_BYTES_MAX, Level::Journaled, || PATIENCE, add)
+                .ok()
+        };
+        assert!(catch_unwind(AssertUnwindSafe(join)).is_err());
     };
-    let panicked = catch_unwind(AssertUnwindSafe(|| {
-        careless
-            .join(LINE_BYTES_MAX, Level::Journaled, || PATIENCE, panic)
-            .ok()
-    }));
-    assert!(panicked.is_err());
-    careless.settle();
+    panic(|lines| lines.push_half_a_line());
+    panic(|lines| push(lines, "whole", 0));
     join(&mut producer, Level::Journaled, "b");
     producer.settle();
+    producer.publish(PATIENCE);
+    let ranking = engine.view().counters().ranking();
+    assert_eq!(
+        ranking,
+        [(b"joined".to_vec().into(), 3)],
+        "what is counted is what is there"
+    );
     drop((producer, careless));
-    assert_eq!(visitors(engine, &config), ["a", "b"]);
+    assert_eq!(visitors(engine, &config), ["a", "whole", "b"]);
 }
 
 #[test]
