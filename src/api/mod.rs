@@ -1,9 +1,9 @@
 //! The endpoints: from HTTP to the engine and back, a file for each.
 //!
 //! Every request passes the gate (`gate/mod.rs`) first: who may do what, and how often. A [`Session`] serves one
-//! connection, on that connection's coroutine. Singles of a pipelined burst collect in one frame: each has its blocks
-//! reserved before it is validated, so that a 202 that is already rendered can be kept; the frame is committed when the
-//! burst is settled, before an answer leaves. Answers that promise `written` or `synced` are owed until then.
+//! connection, on that connection's coroutine. Singles collect in one frame, those of a pipelined burst and of other
+//! connections of the worker: each has its blocks reserved before its 202 is rendered, so that this can be kept; the frame is
+//! committed when the burst is settled, before an answer leaves. Answers that promise `written` or `synced` are owed until then.
 //!
 //! Bounds: a burst is at most the connection's input buffer, 64 KiB; bodies by the settings. However many requests a
 //! burst has, it waits for room once for the enqueue timeout and for levels once for the ack timeout. When the journal

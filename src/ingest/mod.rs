@@ -7,6 +7,8 @@
 //! Producer::commit   lines → blocks, header,   ring → places → writev
 //!                    state: COMMITTED          → counts, window
 //!                    push into the ring        → blocks freed ──────────→ fdatasync
+//! Producer::join     one line into the worker's group
+//! Producer::settle   the group as one commit
 //! Producer::wait     (written, synced) ←────── herald ←────────────────── herald
 //! ```
 //!
@@ -31,7 +33,7 @@
 //! # Coroutines and threads
 //!
 //! A [`Producer`] belongs to one coroutine (or thread) and parks only that. The locks in this room are held for moments,
-//! never across I/O or a yield.
+//! never across I/O or a yield; the longest is a group's, under which a short event is read ([`group`]).
 
 pub mod blocks;
 mod completion;

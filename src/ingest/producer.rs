@@ -24,10 +24,10 @@ pub enum Refused {
     TooLarge,
 }
 
-/// A frame that was committed, to be waited for with [`Producer::wait`].
+/// A frame that was committed, or will be by [`Producer::settle`], to be waited for with [`Producer::wait`].
 pub struct Commitment {
     /// The level to wait for, and where it is announced; `None` where the commit itself is all that was asked for.
-    awaited: Option<(Level, Arc<Waiter>)>,
+    awaited: Option<Awaited>,
 }
 
 /// A line that was added to a group.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::super::blocks::BLOCK_BYTES;
 use super::super::group::GROUP_BYTES_MAX;
 use super::super::{Commitment, Engine, EngineConfig, Joined, Level, NotJoined, Outcome, Producer, Refused};
-use super::{PATIENCE, body, config, until};
+use super::{PATIENCE, body, config, lines_of, until};
 use crate::event::{Lines, Parser};
 use crate::log::fs::OsFs;
 
@@ -255,6 +255,21 @@ fn a_line_that_fails_leaves_the_group_as_it_was() {
     );
     drop((producer, careless));
     assert_eq!(visitors(engine, &config), ["a", "whole", "b"]);
+}
+
+#[test]
+fn a_frame_of_ones_own_comes_behind_what_one_added_to_a_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let (engine, config) = open(directory.path());
+    let mut producer = engine.entrance().producer();
+    join(&mut producer, Level::Journaled, "a");
+    let mut lines = lines_of(&[body("visitor-b", "committed", 0)]);
+    producer.reserve(lines.bytes().len(), PATIENCE).unwrap();
+    producer.commit(&mut lines, Level::Journaled);
+    join(&mut producer, Level::Journaled, "c");
+    producer.settle();
+    drop(producer);
+    assert_eq!(visitors(engine, &config), ["a", "b", "c"]);
 }
 
 #[test]
