@@ -22,7 +22,7 @@ fn join(producer: &mut Producer, level: Level) -> Option<floodgate::ingest::Comm
         Ok::<_, Infallible>(())
     };
     let joined = producer.join(1000, level, || PATIENCE, add);
-    joined.ok().expect("there is room").commitment
+    joined.expect("there is room").commitment
 }
 
 #[test]

@@ -580,7 +580,7 @@ fn join(producer: &mut Producer, bodies: &[String], level: Level) -> Option<Comm
     for body in bodies {
         let add = |lines: &mut Lines| Parser::new(32 << 10).single(body.as_bytes(), None, None, lines);
         let joined = producer.join(body.len() + 100, level, || TOUCH, add);
-        commitment = joined.ok().expect("there is room").commitment.or(commitment);
+        commitment = joined.expect("there is room").commitment.or(commitment);
     }
     producer.settle();
     commitment
