@@ -21,8 +21,8 @@ use crate::ingest::{Level, Refused};
 /// which nothing is stored if its body turns out not to be usable.
 const PART_BYTES: usize = 8 << 20;
 
-/// A body that is longer than this, or still on its way, takes more than some ten microseconds.
-const LONG_BODY_BYTES: usize = 16 << 10;
+/// A body that is longer than this takes more than some ten microseconds.
+const LONG_BODY_BYTES: u64 = 16 << 10;
 
 /// Why a batch ends before its body does, or at an end that makes it useless.
 enum Failure {
@@ -72,8 +72,8 @@ impl Session {
         let begin = self.intake.begin_batch();
         if request
             .body
-            .in_memory()
-            .is_none_or(|body| body.len() > LONG_BODY_BYTES)
+            .length()
+            .is_none_or(|length| length > LONG_BODY_BYTES)
         {
             // Those who are ready and have less to do go first. Singles that have given way themselves (`Producer::settle`) would
             // be answered behind all batches of this round otherwise. The same is done whenever more of a body has come.
