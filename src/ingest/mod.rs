@@ -33,7 +33,7 @@
 //! # Coroutines and threads
 //!
 //! A [`Producer`] belongs to one coroutine (or thread) and parks only that. The locks in this room are held for moments,
-//! never across I/O or a yield; the longest is a group's, under which a short event is read ([`group`]).
+//! never across I/O or a yield; the longest is a group's, under which a short event is read (`group.rs`).
 
 pub mod blocks;
 mod completion;
